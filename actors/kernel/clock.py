@@ -1,0 +1,25 @@
+"""The port to time: whoever needs it is handed a clock, so that tests can move it by hand."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from perdure.actors.kernel.messages import Moment
+
+SECOND = 1_000_000
+"""Microseconds in a second, the unit of every recorded time."""
+
+
+class Timer(Protocol):
+    """A call that is due later."""
+
+    def cancel(self) -> None: ...
+
+
+class Clock(Protocol):
+    """Tells the time and calls back; on the event loop's thread only."""
+
+    def moment(self) -> Moment: ...
+
+    def call_at(self, when: int, callback: Callable[[], None]) -> Timer:
+        """Call *callback* on the loop once `now` is *when* (microseconds) or later; never inside this call."""
+        ...

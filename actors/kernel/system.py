@@ -1,0 +1,260 @@
+"""The actors of one log: transactions, delivery, supervision, ordered stop.
+
+Everything here runs on one event loop; only `post` may be called from other threads. Invariant: durable before visible.
+A reply or an effect waits for the log's tail as it was when it was decided.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import structlog
+
+from perdure.actors.kernel.answer import Answer
+from perdure.actors.kernel.behavior import Behavior
+from perdure.actors.kernel.clock import SECOND, Clock
+from perdure.actors.kernel.directory import Directory
+from perdure.actors.kernel.errors import ActorFailedError, ActorStoppedError, MailboxFullError
+from perdure.actors.kernel.messages import Command, Decision, Effect, Moment
+from perdure.actors.kernel.ref import Ref
+from perdure.actors.kernel.shell import Envelope, Shell
+from perdure.actors.kernel.supervision import after_failure
+from perdure.store.codec import Codec
+from perdure.store.errors import PerdureError, StoreError
+from perdure.store.protocols import EventLog, Ticket
+from perdure.store.records import Append, Blob, StreamId, Unit
+
+MAILBOX_BOUND = 10_000
+"""Messages that may wait for one actor."""
+
+Interpreter = Callable[[Shell, Any], None]
+"""Performs one kind of effect; must not block and must not raise what it can report."""
+
+_log = structlog.get_logger("perdure.actors")
+
+
+class Transaction(msgspec.Struct, frozen=True):
+    """What a transaction led to: the replies in the order of the commands, and when they may be shown outside."""
+
+    replies: list[Any]
+    ticket: Ticket | None
+    """None when everything that the replies rest on is durable already."""
+
+
+class ActorSystem:
+    """Brings the actors of a log to life and carries messages between them."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        codec: Codec,
+        clock: Clock,
+        behaviors: Sequence[Behavior[Any]],
+        interpreters: Mapping[type[Effect], Interpreter],
+        *,
+        mailbox_bound: int = MAILBOX_BOUND,
+        idle_seconds: float = 60.0,
+    ) -> None:
+        self.log = log
+        self.codec = codec
+        self.clock = clock
+        self.loop = asyncio.get_running_loop()
+        self.directory = Directory(self, behaviors, idle_seconds=idle_seconds)
+        self._interpreters = interpreters
+        self._mailbox_bound = mailbox_bound
+        self._thread = threading.get_ident()
+        self._is_open = True
+
+    def ref(self, stream: StreamId) -> Ref:
+        """Return a reference to the actor of *stream*, which need not be in memory."""
+        return Ref(self, stream)
+
+    # Transactions
+
+    def transact(
+        self,
+        moves: Sequence[tuple[Shell, Command]],
+        *,
+        correlation: str | None = None,
+        causation: str | None = None,
+        principal: str | None = None,
+    ) -> Transaction:
+        """Decide commands of several actors as one unit: all their events are appended, or none.
+
+        Atomic, since nothing is awaited. The actors' states move at once and may run ahead of the disk; effects are
+        performed when the unit is durable.
+
+        Raises:
+            PerdureError: an actor refused, or the log did; nothing happened.
+        """
+        moment = self.clock.moment()
+        replies: list[Any] = []
+        appends: list[Append] = []
+        blobs: list[Blob] = []
+        moved: list[tuple[Shell, Any, int]] = []
+        effects: list[tuple[Shell, Effect]] = []
+        for shell, command in moves:
+            decision = shell.core.behavior.decide(shell.state, command, moment)
+            replies.append(decision.reply)
+            if decision.events:
+                state, append = self._stage(shell, decision, blobs)
+                appends.append(append)
+                moved.append((shell, state, len(append.events)))
+            effects.extend((shell, effect) for effect in decision.effects)
+        if not appends:
+            ticket = self.log.barrier()
+        else:
+            ticket = self.log.append(
+                Unit(tuple(appends), moment.now, correlation, causation, principal, tuple(blobs))
+            )
+            self._swap(moved, appends, moment)
+        self._perform_when_durable(effects, ticket)
+        return Transaction(replies, ticket)
+
+    def _stage(self, shell: Shell, decision: Decision[Any], blobs: list[Blob]) -> tuple[Any, Append]:
+        behavior, state, encoded = shell.core.behavior, shell.state, []
+        for event in decision.events:
+            new, large = self.codec.encode(event)
+            encoded.append(new)
+            blobs.extend(large)
+            state = behavior.evolve(state, event)
+        index = behavior.index(state)
+        snapshot = shell.core.snapshot(state, shell.version + len(encoded), shell.snapshot_version)
+        changed = None if index == shell.index else index
+        return state, Append(shell.stream, shell.version, tuple(encoded), changed, snapshot)
+
+    def _swap(self, moved: list[tuple[Shell, Any, int]], appends: list[Append], moment: Moment) -> None:
+        for (shell, state, count), append in zip(moved, appends, strict=True):
+            shell.state = state
+            shell.version += count
+            shell.last_used = moment.now
+            if append.index is not None:
+                shell.index = append.index
+            if append.snapshot is not None:
+                shell.snapshot_version = append.snapshot.version
+
+    def _perform_when_durable(self, effects: list[tuple[Shell, Effect]], ticket: Ticket | None) -> None:
+        if not effects:
+            return
+        for shell, _ in effects:
+            shell.pins += 1  # an actor stays until its effects were started
+
+        def settled(ticket: Ticket | None) -> None:
+            for shell, effect in effects:
+                shell.pins -= 1
+                if ticket is None or ticket.error is None:
+                    self._perform(shell, effect)
+
+        if ticket is None:
+            self.loop.call_soon(settled, None)
+        else:
+            ticket.on_settled(settled)
+
+    def _perform(self, shell: Shell, effect: Effect) -> None:
+        try:
+            self._interpreters[type(effect)](shell, effect)
+        except Exception as error:  # noqa: BLE001 - a bug in an effect is the actor's failure, not the loop's
+            self.fail(shell, error)
+
+    # Delivery
+
+    def post(self, stream: StreamId, message: Command, answer: Answer[Any] | None, principal: str | None) -> None:
+        """Send a message to the actor of *stream*; from any thread."""
+        envelope = Envelope(message, answer, principal)
+        if threading.get_ident() == self._thread:
+            self._deliver(stream, envelope)
+            return
+        try:
+            self.loop.call_soon_threadsafe(self._deliver, stream, envelope)
+        except RuntimeError:  # the loop is closed: nobody else can tell the asker
+            self.refuse(envelope, ActorStoppedError(stream=stream))
+
+    def _deliver(self, stream: StreamId, envelope: Envelope) -> None:
+        # Whether the system is open is decided here, on the loop: a message is either handled or answered.
+        if not self._is_open:
+            self.refuse(envelope, ActorStoppedError(stream=stream))
+            return
+        shell = self.directory.active(stream)
+        waiting = len(shell.actor_inbox) if shell is not None else self.directory.waiting(stream)
+        if waiting >= self._mailbox_bound:
+            self.refuse(envelope, MailboxFullError(stream=stream, waiting=waiting))
+        elif shell is not None:
+            shell.put(envelope)
+        else:
+            self.directory.hold(stream, envelope)
+
+    def handle(self, shell: Shell, envelope: Envelope) -> bool:
+        """Decide one message of *shell* and answer it; False when the actor failed and must not go on."""
+        answer = envelope.reply_to
+        try:
+            done = self.transact(((shell, envelope.message),), principal=envelope.principal)
+        except PerdureError as refusal:
+            self.refuse(envelope, refusal)
+            return True
+        except Exception as error:  # noqa: BLE001 - whatever a behavior raises is its failure
+            self.refuse(envelope, _failed(shell, error))
+            self.fail(shell, error)
+            return False
+        if answer is not None:
+            self._reply(answer, done.replies[0], done.ticket)
+        return True
+
+    def _reply(self, answer: Answer[Any], reply: Any, ticket: Ticket | None) -> None:
+        if ticket is None:
+            answer.set(reply)
+            return
+        ticket.on_settled(lambda t: answer.set(reply) if t.error is None else answer.set_error(t.error))
+
+    def refuse(self, envelope: Envelope, error: BaseException) -> None:
+        """Tell the asker *error*, once what the refusal may rest on is durable."""
+        answer = envelope.reply_to
+        if answer is None:
+            return
+        barrier = self.log.barrier() if threading.get_ident() == self._thread else None
+        if barrier is None:
+            answer.set_error(error)
+        else:
+            barrier.on_settled(lambda t: answer.set_error(t.error or error))
+
+    # Supervision
+
+    def fail(self, shell: Shell, error: BaseException) -> None:
+        """Throw the actor's state away and bring it back from the log after a while, or park it."""
+        reason = f"{type(error).__name__}: {error}"
+        now = self.clock.moment().now
+        record, delay = after_failure(self.directory.record(shell.stream), reason, now)
+        envelopes = self.directory.drop(shell, record)
+        _log.error("actor failed", stream=shell.stream, reason=reason, restart_in=delay, exc_info=error)
+        if delay is None:
+            for envelope in envelopes:
+                self.refuse(envelope, ActorFailedError(stream=shell.stream, reason=record.reason))
+            return
+        self.directory.hold_back(shell.stream, envelopes)
+        self.clock.call_at(now + int(delay * SECOND), lambda: self.directory.release(shell.stream))
+
+    # Stop
+
+    async def stop(self) -> None:
+        """Take no more messages, handle those that wait, make it all durable; every asker is answered.
+
+        Raises:
+            LogWriteError: the log failed before; what waited got the same error.
+        """
+        self._is_open = False
+        await self.directory.stop()
+        await self.log.flush()
+
+    def refuse_held(self, stream: StreamId, envelopes: Sequence[Envelope]) -> None:
+        """Answer messages whose actor will not come back in this life."""
+        for envelope in envelopes:
+            self.refuse(envelope, ActorStoppedError(stream=stream))
+
+
+def _failed(shell: Shell, error: BaseException) -> PerdureError:
+    if isinstance(error, StoreError):
+        return error
+    failure = ActorFailedError(stream=shell.stream, reason=f"{type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure

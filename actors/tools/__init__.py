@@ -1,0 +1,1 @@
+"""Tools: what they are, whether they may be called now, what their calls came to."""

@@ -1,0 +1,41 @@
+"""What can go wrong with a tool call."""
+
+from perdure.store.errors import PerdureError, UsageError
+
+
+class ToolError(PerdureError):
+    """Base of the errors of tool calls."""
+
+
+class UnknownToolError(ToolError, LookupError):
+    """No tool of that name is registered."""
+
+    message = "unknown tool: {tool}; registered are {known}"
+    tool: str
+    known: str
+
+
+class InvalidArgumentsError(UsageError, ToolError):
+    """The arguments do not fit the tool's parameters; the caller's mistake, never counted against the tool."""
+
+    message = "invalid arguments for {tool}: {reason}"
+    tool: str
+    reason: str
+
+
+class CircuitOpenError(ToolError):
+    """The tool's circuit breaker refused the call; the tool was not called."""
+
+    message = "{tool} is unavailable: {reason}; try again in {retry_after_seconds:.1f} s"
+    tool: str
+    reason: str
+    retry_after_seconds: float
+
+
+class ToolFailedError(ToolError):
+    """The tool was called and failed."""
+
+    message = "{tool} failed: {error_type}: {reason}"
+    tool: str
+    error_type: str
+    reason: str

@@ -1,0 +1,62 @@
+"""What a call came to: one rule for what counts as a failure, wherever the result comes from. Pure.
+
+A raised exception is a failure. So is a JSON object (returned, or as text) whose `error` is neither null nor empty;
+any other text is not judged. `None` and bytes are failures unless the tool declares them.
+"""
+
+from typing import Any
+
+import msgspec
+
+
+ERROR_TEXT_LIMIT = 4_000
+"""Characters kept of an error's text: enough for a person, too little to fill the log."""
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why a call failed: the type's name, its bases' names, the text."""
+
+    error_type: str
+    message: str
+    bases: tuple[str, ...] = ()
+
+
+class Success(msgspec.Struct, frozen=True):
+    """The result of a call, as JSON."""
+
+    result: bytes
+
+
+def reported_error(result: bytes) -> str | None:
+    """Return the error that a result reports, or None; *result* is JSON."""
+    if b'error\\"' not in result and b'"error"' not in result:
+        return None
+    value: Any = msgspec.json.decode(result)
+    if isinstance(value, str):
+        value = _as_object(value)
+    error = value.get("error") if isinstance(value, dict) else None
+    if error is None or error == "":
+        return None
+    return error if isinstance(error, str) else msgspec.json.encode(error).decode()
+
+
+def _as_object(text: str) -> Any:
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return None
+
+
+def describe(error: BaseException, text: str | None = None) -> Failure:
+    """Return what is recorded of an exception: names and text, no traceback."""
+    bases = tuple(c.__name__ for c in type(error).__mro__ if c not in (object, BaseException, Exception))
+    return Failure(type(error).__name__, recordable(str(error) if text is None else text), bases)
+
+
+def recordable(text: str) -> str:
+    """Return an error's text fit for the log: no lone surrogates, not longer than 4,000 characters."""
+    if len(text) > ERROR_TEXT_LIMIT:
+        text = f"{text[:ERROR_TEXT_LIMIT]}… ({len(text)} characters)"
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,1 @@
+"""Runs: functions whose steps are in the log, and which go on where they stopped."""

@@ -1,0 +1,144 @@
+"""One task of a run: its place in the recording, and the guard that lets it wait on nothing but the context.
+
+Invariant: a `ctx` call belongs to the branch whose own task makes it; every other task is refused. So the order of
+steps within a branch is the order of the code, live and replayed.
+"""
+
+import asyncio
+import types
+from collections.abc import Coroutine, Generator
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from perdure.actors.workflows.errors import Parked
+from perdure.actors.workflows.recording import StepRecord
+from perdure.store.errors import UsageError
+
+if TYPE_CHECKING:
+    from perdure.actors.workflows.driver import Driver
+
+CURRENT: ContextVar["Branch | None"] = ContextVar("perdure_branch", default=None)
+
+_ELSEWHERE = (
+    "a ctx call was made from a task that the run does not know, so a replay could not tell its order: "
+    "use ctx.gather(…) or ctx.map(…) in place of asyncio.gather, create_task, wait_for or as_completed"
+)
+_FOREIGN_WAIT = (
+    "the workflow waits on something that is not recorded: wait through ctx (ctx.call, ctx.step, ctx.sleep, ctx.gather, "
+    "ctx.map); put other waits into a tool or a step"
+)
+_NESTED = "a step or tool must not call ctx: return what the workflow needs, and let the workflow make the next call"
+
+
+class Branch:
+    """A numbered task of a run."""
+
+    __slots__ = ("_ordinals", "driver", "is_cut", "is_inside", "path", "task")
+
+    def __init__(self, driver: "Driver", path: str, *, is_cut: bool = False) -> None:
+        self.driver = driver
+        self.path = path
+        """Prefix of the keys of its steps: empty for the root, `map#1.4/` for a branch of a map."""
+        self.is_cut = is_cut
+        """Whether it ends, cancelled, where its recording ends."""
+        self.is_inside = False
+        """Whether a ctx call is under way."""
+        self.task: asyncio.Task[Any] | None = None
+        self._ordinals: dict[str, int] = {}
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether recorded steps of the branch are left."""
+        return bool(self.driver.recording.left_in(self.path))
+
+    def key(self, name: str) -> str:
+        """Return the key of the next step called *name*: the name and its ordinal within the branch."""
+        ordinal = self._ordinals[name] = self._ordinals.get(name, 0) + 1
+        return f"{self.path}{name}#{ordinal}"
+
+    def named_key(self, name: str) -> str:
+        """Return the key of a step that the code names itself.
+
+        Raises:
+            UsageError: the branch used the name before.
+        """
+        if name in self._ordinals:
+            raise UsageError(f"the key {name!r} was used before in this branch: a key names one step")
+        self._ordinals[name] = 0
+        return f"{self.path}{name}"
+
+    def take(self, key: str, what: str, name: str, digest: str = "", *, data: bytes = b"") -> StepRecord | None:
+        """Return what is recorded of a step that the code asks for, or None when it is new.
+
+        Raises:
+            Parked: the code does not fit the recording; the driver parks the run with an account of it.
+        """
+        driver = self.driver
+        if driver.ending is not None:
+            raise Parked
+        if not driver.recording.steps and not self.is_cut:
+            return None
+        record = driver.recording.take(key)
+        if record is None:
+            if left := driver.recording.left_in(self.path):
+                driver.mismatch(key, f"the code asks for {what} {name}", left)
+            if self.is_cut:
+                raise asyncio.CancelledError
+            return None
+        if (record.what, record.name) != (what, name):
+            driver.mismatch(key, f"the code asks for {what} {name}", [(key, record)])
+        if record.digest != digest:
+            driver.mismatch(key, f"the code asks for {name} with other arguments", [(key, record)], data)
+        return record
+
+
+def enter() -> Branch:
+    """Return the branch whose task is running, and mark that a ctx call is under way.
+
+    Raises:
+        UsageError: the call is made by another task, or inside a step.
+        Parked: the run is leaving memory.
+    """
+    branch = CURRENT.get()
+    if branch is None or branch.task is not asyncio.current_task():
+        raise UsageError(_ELSEWHERE)
+    if branch.is_inside:
+        raise UsageError(_NESTED)
+    if branch.driver.ending is not None:
+        raise Parked
+    branch.is_inside = True
+    return branch
+
+
+@types.coroutine
+def guarded(coroutine: Coroutine[Any, Any, Any], branch: Branch) -> Generator[Any, Any, Any]:
+    """Drive the workflow's code; a wait that no ctx call stands behind gets a `UsageError` at that place.
+
+    Raises:
+        Whatever the code raises.
+    """
+    error: BaseException | None = None
+    try:
+        while True:
+            try:
+                wait = coroutine.send(None) if error is None else coroutine.throw(error)
+            except StopIteration as stop:
+                return stop.value
+            error = None
+            if not branch.is_inside:
+                _disown(wait)
+                error = UsageError(_FOREIGN_WAIT)
+                continue
+            try:
+                yield wait
+            except BaseException as thrown:  # noqa: BLE001 - a driver hands everything on to the code it drives
+                error = thrown
+    finally:
+        coroutine.close()
+
+
+def _disown(wait: Any) -> None:
+    """Cancel what nobody will wait for, so that asyncio does not complain of it later."""
+    if isinstance(wait, asyncio.Future):
+        wait.add_done_callback(lambda done: done.cancelled() or done.exception())
+        wait.cancel()

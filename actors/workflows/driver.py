@@ -1,0 +1,332 @@
+"""Runs the code of one run: from the recording to its live edge, on to its end, its parking or its mismatch.
+
+The run's actor decides and records; the driver owns the tasks. Invariant: however the code ends, exactly one fact
+about that end is recorded, and none when the process is to find the run as it was.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+
+import msgspec
+
+from perdure.actors.kernel.messages import Command
+from perdure.actors.kernel.payloads import encode_payload
+from perdure.actors.kernel.shell import Shell
+from perdure.actors.kernel.system import Transaction
+from perdure.actors.tools.outcome import recordable
+from perdure.actors.workflows.branch import CURRENT, Branch, guarded
+from perdure.actors.workflows.context import Context
+from perdure.actors.workflows.definition import Workflow
+from perdure.actors.workflows.errors import Parked, StepFailedError
+from perdure.actors.workflows.events import (
+    RunBlocked,
+    RunCancelled,
+    RunCompleted,
+    RunFact,
+    RunFailed,
+    RunParked,
+    RunSuspended,
+    StepCompleted,
+    StepFailed,
+    StepNotDone,
+)
+from perdure.actors.workflows.recording import Recording, StepRecord
+from perdure.actors.workflows.run import ATTENTION, Note
+from perdure.store.errors import LogClosedError, LogWriteError, PerdureError
+from perdure.store.protocols import Ticket
+
+if TYPE_CHECKING:
+    from perdure.actors.workflows.engine import Engine
+
+_SHOWN = 3
+"""Recorded steps named in an account of a mismatch."""
+
+
+class Suspending(msgspec.Struct, frozen=True):
+    """The runtime stops in good order."""
+
+
+class Parking(msgspec.Struct, frozen=True):
+    """Every branch waits for long."""
+
+    wake_at: int | None
+    waits_on: str | None
+
+
+class Blocking(msgspec.Struct, frozen=True):
+    """The code does not fit the recording."""
+
+    kind: str
+    account: str
+    step: str
+    arguments: bytes = b""
+
+
+class Abandoned(msgspec.Struct, frozen=True):
+    """The log failed: nothing more can be recorded."""
+
+
+Ending: TypeAlias = Suspending | Parking | Blocking | Abandoned
+Verdict: TypeAlias = StepCompleted | StepFailed | StepNotDone
+
+
+class Wait(msgspec.Struct, eq=False):
+    """A branch that waits for a time, or for somebody."""
+
+    woken: "asyncio.Future[None]"
+    due: int | None
+    step: str
+
+
+class Driver:
+    """Owns the tasks of one run while it is in memory."""
+
+    def __init__(
+        self, engine: "Engine", shell: Shell, workflow: Workflow[Any, Any], given: dict[str, Any], recording: Recording
+    ) -> None:
+        self.engine = engine
+        self.shell = shell
+        self.run_id: str = shell.state.run
+        self.recording = recording
+        self.ending: Ending | None = None
+        """Why the code is being taken down; from then on `ctx` refuses."""
+        self.leaves = 1
+        """Branches that run or wait, as opposed to those that wait for their own branches."""
+        self._workflow = workflow
+        self._given = given
+        self._waits: dict[Branch, Wait] = {}
+        self._verdicts: dict[str, Verdict] = {}
+        self._cancel_reason: str | None = shell.state.cancel_reason
+        self._deadline = shell.state.deadline
+        self._is_overdue = False
+        self._is_suspect = bool(shell.state.crashes)
+        self.cleared: asyncio.Future[None] = engine.system.loop.create_future()
+        """Done once the run is past the steps that the process may have died of."""
+        self._root = Branch(self, "", is_cut=self._cancel_reason is not None)
+        self.task: asyncio.Task[None] | None = None
+
+    # Life
+
+    def launch(self) -> None:
+        """Start the code."""
+        self.shell.pins += 1
+        loop = self.engine.system.loop
+        context = copy_context()
+        context.run(CURRENT.set, self._root)
+        self.task = self._root.task = loop.create_task(self._live(), context=context)
+        if self._deadline is not None:
+            timer = self.engine.clock.call_at(self._deadline, self._expire)
+            self.task.add_done_callback(lambda _: timer.cancel())
+
+    async def _live(self) -> None:
+        try:
+            fact = await self._outcome()
+            if fact is not None:
+                self.note(fact)
+        except Parked:
+            pass  # the log failed, and the engine was told: the next life finds the run as the log has it
+        finally:
+            self._clear()
+            self.shell.pins -= 1
+            self.engine.ended(self)
+
+    async def _outcome(self) -> RunFact | None:
+        """Run the code and return the fact that its end is."""
+        context = Context(self, self.run_id)
+        try:
+            result = await guarded(self._workflow.function(context, **self._given), self._root)  # type: ignore[arg-type] # an async function gives a coroutine
+            self.check_branch_is_over(self._root)
+        except Parked:
+            return await self._taken_down()
+        except asyncio.CancelledError:
+            return await self._taken_down() if self.ending is not None else self._cancelled()
+        except Exception as error:  # noqa: BLE001 - whatever the code raises is the run's failure
+            return await self._taken_down() if self.ending is not None else self._failed(error)
+        if self.ending is not None:
+            return await self._taken_down()
+        return self._completed(result)
+
+    def _completed(self, result: Any) -> RunFact:
+        where = f"the result of {self._workflow.name}"
+        try:
+            data = encode_payload(result, where=where, redaction=self.engine.redaction)
+            self._workflow.result_decoder.decode(data, where)
+        except PerdureError as error:
+            return RunFailed(type(error).__name__, str(error))
+        return RunCompleted(msgspec.Raw(data))
+
+    def _cancelled(self) -> RunFact | None:
+        if self._is_overdue:
+            return RunFailed("DeadlineExceededError", f"the deadline of run {self.run_id} has passed")
+        if self._cancel_reason is None:
+            return RunFailed("CancelledError", "the workflow raised CancelledError by itself")
+        return RunCancelled(self._cancel_reason)
+
+    def _failed(self, error: Exception) -> RunFact:
+        step = error.step if isinstance(error, StepFailedError) else None
+        return RunFailed(type(error).__name__, recordable(str(error)), step)
+
+    async def _taken_down(self) -> RunFact | None:
+        match self.ending:
+            case Suspending():
+                return RunSuspended(tuple(self.shell.state.in_flight))
+            case Parking(wake_at=wake_at, waits_on=waits_on):
+                return RunParked(wake_at, waits_on)
+            case Blocking() as block:
+                return RunBlocked("mismatch", await self.engine.account(self.run_id, block))
+            case _:
+                return None
+
+    def check_branch_is_over(self, branch: Branch) -> None:
+        """Compare the end of a branch's code with its recording.
+
+        Raises:
+            Parked: recorded steps are left; the run is parked as a mismatch.
+        """
+        if self.ending is None and (left := self.recording.left_in(branch.path)):
+            self.mismatch(left[0][0], "the code ends here", left)
+        if self.ending is None and not branch.path and self.recording.steps:
+            left = list(self.recording.steps.items())
+            self.mismatch(left[0][0], "the code ends here", left)
+
+    # Facts
+
+    def note(self, fact: RunFact, *others: tuple[Shell, Command]) -> Transaction:
+        """Record a fact of the run, together with what other actors are told of it.
+
+        Raises:
+            Parked: the log takes no more; the code is taken down, to go on once the log is reopened.
+        """
+        try:
+            done = self.engine.system.transact(((self.shell, Note(fact)), *others), correlation=self.run_id)
+        except (LogWriteError, LogClosedError) as error:
+            self._log_failed(error)
+        if self._is_suspect and not self.shell.state.crashes:
+            self._clear()
+        return done
+
+    def _clear(self) -> None:
+        self._is_suspect = False
+        if not self.cleared.done():
+            self.cleared.set_result(None)
+
+    async def durable(self, ticket: Ticket) -> None:
+        """Wait until what *ticket* stands for is on disk.
+
+        Raises:
+            Parked: the log failed.
+        """
+        try:
+            await ticket
+        except (LogWriteError, LogClosedError) as error:
+            self._log_failed(error)
+
+    async def keep_pace(self) -> None:
+        """Let the disk catch up when more waits for it than half its bound: steps wait, outcomes never do.
+
+        Raises:
+            Parked: the log failed.
+        """
+        while self.engine.system.log.is_congested and (barrier := self.engine.system.log.barrier()) is not None:
+            await self.durable(barrier)
+
+    def _log_failed(self, error: PerdureError) -> NoReturn:
+        self.engine.abandoned(self, error)
+        self.take_down(Abandoned())
+        raise Parked
+
+    # Taking down
+
+    def mismatch(
+        self, key: str, asked: str, recorded: Sequence[tuple[str, StepRecord]], data: bytes = b""
+    ) -> NoReturn:
+        """Park the run: its code does not fit its recording.
+
+        Raises:
+            Parked: always.
+        """
+        names = ", ".join(f"{k} ({r.what} {r.name})" for k, r in recorded[:_SHOWN])
+        more = f" and {len(recorded) - _SHOWN} more" if len(recorded) > _SHOWN else ""
+        account = f"recorded: {names}{more} | now: {asked}, at {key}"
+        step = recorded[0][0] if data and recorded else ""
+        self.take_down(Blocking("mismatch", account, step, data))
+        raise Parked
+
+    def take_down(self, ending: Ending) -> None:
+        """End the code for a reason that is not its own: branches that wait get `Parked`, steps in flight are cancelled."""
+        if self.ending is not None and not isinstance(self.ending, Suspending):
+            return
+        self.ending = ending
+        self._wake_all_with_parked()
+        if not isinstance(ending, Parking) and self.task is not None and self.task is not asyncio.current_task():
+            self.task.cancel()
+
+    def stop_at_next_step(self) -> None:
+        """Take the code down as soon as no step is in flight: let those that are end, and start none."""
+        if self.ending is None:
+            self.ending = Suspending()
+            self._wake_all_with_parked()
+
+    def _wake_all_with_parked(self) -> None:
+        for wait in self._waits.values():
+            if not wait.woken.done():
+                wait.woken.set_exception(Parked())
+
+    def cancel(self, reason: str) -> None:
+        """Cancel the code: the steps in flight, then what waits for them."""
+        self._cancel_reason = self._cancel_reason or reason
+        if self.task is not None and self.ending is None:
+            self.task.cancel()
+
+    def _expire(self) -> None:
+        if self.ending is None and self.task is not None:
+            self._is_overdue = True
+            self.task.cancel()
+
+    # Waiting
+
+    async def wait(self, branch: Branch, due: int | None, step: str) -> None:
+        """Wait until *due* (microseconds), or with None until somebody settles *step*; may park the run.
+
+        Raises:
+            Parked: the run leaves memory.
+        """
+        woken: asyncio.Future[None] = self.engine.system.loop.create_future()
+        timer = None if due is None else self.engine.clock.call_at(due, lambda: woken.done() or woken.set_result(None))
+        self._waits[branch] = Wait(woken, due, step)
+        self._consider_parking()
+        try:
+            await woken
+        finally:
+            if timer is not None:
+                timer.cancel()
+            del self._waits[branch]
+
+    def settled(self, step: str, verdict: Verdict) -> None:
+        """Hand the verdict on a step in doubt to the branch that waits for it."""
+        self._verdicts[step] = verdict
+        for wait in self._waits.values():
+            if wait.step == step and not wait.woken.done():
+                wait.woken.set_result(None)
+
+    def verdict(self, step: str) -> Verdict | None:
+        """Return what somebody said of a step in doubt, once."""
+        return self._verdicts.pop(step, None)
+
+    def count_leaves(self, change: int) -> None:
+        """Note that branches began or ended; the last one that was busy may leave only sleepers."""
+        self.leaves += change
+        if change < 0:
+            self._consider_parking()
+
+    def _consider_parking(self) -> None:
+        if self.ending is not None or len(self._waits) < self.leaves or self._cancel_reason is not None:
+            return
+        horizon = self.engine.clock.moment().now + self.engine.park_after
+        dues = [w.due for w in self._waits.values() if w.due is not None]
+        if any(w.woken.done() for w in self._waits.values()) or any(due <= horizon for due in dues):
+            return
+        waits_on = ATTENTION if len(dues) < len(self._waits) else None
+        self.take_down(Parking(min(dues, default=None), waits_on))

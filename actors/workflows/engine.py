@@ -1,0 +1,364 @@
+"""The runs of one runtime: starts, resumes, interrupts and settles them, and tells those who wait for their ends.
+
+Resuming is not a special path: a run that was just started, one that slept and one that a crash interrupted all go
+through `resume`, with more or less recorded.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+import structlog
+
+from perdure.actors.kernel.answer import Answer
+from perdure.actors.kernel.clock import Clock
+from perdure.actors.kernel.messages import Effect
+from perdure.actors.kernel.payloads import encode_payload
+from perdure.actors.kernel.shell import Shell
+from perdure.actors.kernel.system import ActorSystem, Interpreter
+from perdure.actors.tools.breaker import BreakerPolicy
+from perdure.actors.tools.definition import Tool
+from perdure.actors.tools.invoke import Invoker
+from perdure.actors.tools.retry import NO_RETRY
+from perdure.actors.workflows.definition import Workflow
+from perdure.actors.workflows.driver import Abandoned, Blocking, Driver, Ending, Suspending
+from perdure.actors.workflows.errors import UnknownWorkflowError
+from perdure.actors.workflows.events import RunStarted
+from perdure.actors.workflows.recording import Recording
+from perdure.actors.workflows.run import CLOSED, Interrupt, Launch, ResumeRun, RunView, Settled, needs_solitude, view
+from perdure.store.codec import blob_hashes
+from perdure.store.errors import InternalError, LogWriteError, PerdureError, UsageError
+from perdure.store.records import Loaded, Query, StreamId, stream_id
+
+PAGE = 5_000
+"""Events of a run read at a time when it resumes."""
+
+
+
+class Prepared(msgspec.Struct, frozen=True, eq=False):
+    """A run that is ready to be resumed."""
+
+    shell: Shell
+    recording: Recording
+    given: msgspec.Raw
+
+
+_log = structlog.get_logger("perdure.runs")
+
+
+class Engine:
+    """Drives the runs that are in memory."""
+
+    def __init__(
+        self,
+        tools: dict[str, Tool[..., Any]],
+        workflows: Mapping[str, Workflow[..., Any]],
+        invoker: Invoker,
+        clock: Clock,
+        *,
+        park_after: timedelta,
+        max_active: int,
+    ) -> None:
+        self.tools = tools
+        self.workflows = workflows
+        self.invoker = invoker
+        self.redaction = invoker.redaction
+        self.clock = clock
+        self.park_after = park_after // timedelta(microseconds=1)
+        self.life = 0
+        """The position at which this life of the runtime began: tells its calls from those of former ones."""
+        self.system: ActorSystem
+        self._drivers: dict[str, Driver] = {}
+        self._waiters: dict[str, list[Answer[RunView]]] = {}
+        self._pinned: set[str] = set()
+        self._max_active = max_active
+        self._deferred: deque[StreamId] = deque()
+        """Runs over the bound, which wait for a place; only their names are kept."""
+        self._alone: asyncio.Task[None] | None = None
+        self._resuming: set[asyncio.Task[Any]] = set()
+        self._is_stopping = False
+        self.on_parked: Callable[[int], None] = lambda _: None
+        """Told the time at which a run that left memory wants to be woken."""
+        self.as_tool = lru_cache(maxsize=1024)(_as_tool)
+
+    @property
+    def interpreters(self) -> Mapping[type[Effect], Interpreter]:
+        """The effects of runs, and what performs them."""
+        return {Launch: self._launch, Interrupt: self._interrupt, Settled: self._settled}
+
+    def __len__(self) -> int:
+        """Return how many runs are in memory with their code."""
+        return len(self._drivers)
+
+    async def attach(self, system: ActorSystem, life: int) -> None:
+        """Bring the actors of all registered tools into memory, where they stay."""
+        self.system, self.life = system, life
+        for tool in list(self.tools.values()):
+            await self._bring(tool)
+
+    async def _bring(self, tool: Tool[..., Any]) -> None:
+        shell = await self.system.directory.activate(stream_id(f"tool/{tool.name}"))
+        if tool.name not in self._pinned:
+            self._pinned.add(tool.name)
+            shell.pins += 1
+
+    async def tool_shell(self, tool: Tool[..., Any]) -> Shell:
+        """Return the actor of *tool*, registering the tool if it is new.
+
+        Raises:
+            UsageError: another tool has the name.
+            ActorFailedError: the tool's actor failed and has not come back.
+        """
+        known = self.tools.setdefault(tool.name, tool)
+        if known is not tool:
+            raise UsageError(f"two tools are called {tool.name!r}: give one of them another name, @tool(name=…)")
+        shell = self.system.directory.active(StreamId(f"tool/{tool.name}"))
+        if shell is None:
+            await self._bring(tool)
+            shell = await self.system.directory.activate(StreamId(f"tool/{tool.name}"))
+        return shell
+
+    def workflow(self, name: str) -> Workflow[..., Any]:
+        """Return a registered workflow.
+
+        Raises:
+            UnknownWorkflowError: there is none of that name.
+        """
+        try:
+            return self.workflows[name]
+        except KeyError:
+            known = ", ".join(sorted(self.workflows)) or "none"
+            raise UnknownWorkflowError(workflow=name, known=known) from None
+
+    def encode(self, value: object, where: str) -> bytes:
+        """Return a value as JSON, redacted.
+
+        Raises:
+            UnencodableError, PayloadTooLargeError: it cannot be recorded.
+        """
+        return encode_payload(value, where=where, redaction=self.redaction)
+
+    # Starting and resuming
+
+    def _launch(self, shell: Shell, effect: Launch) -> None:
+        if len(self._drivers) >= self._max_active:
+            self._deferred.append(shell.stream)
+        else:
+            self._drive(shell, Recording(), effect.input)
+
+    def _drive(self, shell: Shell, recording: Recording, given: msgspec.Raw) -> Driver | None:
+        """Run the code of a run whose start, or resume, is durable."""
+        state = shell.state
+        if self._is_stopping or state.run in self._drivers or state.status in CLOSED:
+            return None
+        workflow = self.workflow(state.workflow)
+        driver = Driver(self, shell, workflow, workflow.decode_input(given), recording)
+        self._drivers[state.run] = driver
+        driver.launch()
+        return driver
+
+    def has(self, run: str) -> bool:
+        """Return whether the run's code is in memory."""
+        return run in self._drivers
+
+    async def resume_many(self, streams: Iterable[StreamId]) -> list[tuple[StreamId, PerdureError | None]]:
+        """Run the code of these runs again; return for each why not, or None.
+
+        One query for all of them. Each resume is durable before its code runs. Runs that may have killed the process
+        are resumed one after another, in the background.
+        """
+        wanted = [s for s in streams if s.partition("/")[2] not in self._drivers]
+        if not wanted or self._is_stopping:
+            return []
+        room = max(0, self._max_active - len(self._drivers))
+        self._deferred.extend(wanted[room:])
+        wanted = wanted[:room]
+        # The schema "" fits no snapshot: all events come, from which both the state and the recording are folded.
+        loaded = await self.system.log.load([(stream, "") for stream in wanted])
+        blobs = await self.system.log.blobs(blob_hashes(e for one in loaded for e in one.events))
+        outcomes = [(one.stream, self._prepare(one, blobs)) for one in loaded]
+        suspects = [p for _, p in outcomes if isinstance(p, Prepared) and needs_solitude(p.shell.state, self.life)]
+        ready = [p for _, p in outcomes if isinstance(p, Prepared) and p not in suspects]
+        await self._go_on(ready)
+        if suspects:
+            self._alone = self._spawn(self._one_by_one(suspects, after=self._alone))
+        return [(stream, p if isinstance(p, PerdureError) else None) for stream, p in outcomes]
+
+    def _prepare(self, loaded: Loaded, blobs: Mapping[str, bytes]) -> "Prepared | PerdureError":
+        try:
+            shell = self.system.directory.adopt(loaded, blobs)
+            self.workflow(shell.state.workflow)
+            decoded = [(self.system.codec.decode(event, blobs), event.at) for event in loaded.events]
+            first = decoded[0][0]
+            if not isinstance(first, RunStarted):
+                raise InternalError(detail=f"{loaded.stream} does not begin with run-started")
+            return Prepared(shell, Recording(decoded), first.input)
+        except PerdureError as error:
+            return error
+
+    async def _go_on(self, ready: "Sequence[Prepared]") -> list[Driver]:
+        """Record the resume of these runs, and once that is durable run their code."""
+        allowed: list[Prepared] = []
+        for one in ready:
+            one.shell.pins += 1
+            done = self.system.transact(((one.shell, ResumeRun(self.life)),), correlation=one.shell.state.run)
+            if done.replies[0]:
+                allowed.append(one)
+        try:
+            await self.system.log.flush()
+        finally:
+            for one in ready:
+                one.shell.pins -= 1
+        drivers = [self._drive(one.shell, one.recording, one.given) for one in allowed]
+        return [driver for driver in drivers if driver is not None]
+
+    async def _one_by_one(self, suspects: "Sequence[Prepared]", after: "asyncio.Task[None] | None") -> None:
+        """Resume runs that may have killed the process, each when the one before is past the steps in question."""
+        if after is not None:
+            await asyncio.wait([after])
+        for one in suspects:
+            one.shell.pins += 1
+        for one in suspects:
+            one.shell.pins -= 1
+            for driver in await self._go_on([one]):
+                await driver.cleared
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = self.system.loop.create_task(work)
+        self._resuming.add(task)
+        task.add_done_callback(self._spawned)
+        return task
+
+    async def _resume(self, stream: StreamId) -> None:
+        for _, error in await self.resume_many([stream]):
+            if error is not None:
+                raise error
+
+    def _spawned(self, task: "asyncio.Task[Any]") -> None:
+        self._resuming.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a run could not be started or resumed", error=str(error), exc_info=error)
+
+    # Interrupting
+
+    def _interrupt(self, shell: Shell, effect: Interrupt) -> None:
+        del effect
+        driver = self._drivers.get(shell.state.run)
+        if driver is not None:
+            driver.cancel(shell.state.cancel_reason)
+        else:
+            self._spawn(self._resume(shell.stream))  # its code takes itself down where its recording ends
+
+    def _settled(self, shell: Shell, effect: Settled) -> None:
+        driver = self._drivers.get(shell.state.run)
+        if driver is not None:
+            driver.settled(effect.step, effect.verdict)
+        else:
+            self._spawn(self._resume(shell.stream))
+
+    # Ends
+
+    def ended(self, driver: Driver) -> None:
+        """Take a driver out of memory; tell those who wait once its end is durable."""
+        self._drivers.pop(driver.run_id, None)
+        if self._deferred and not self._is_stopping:
+            self._spawn(self._resume(self._deferred.popleft()))
+        shell = driver.shell
+        barrier = self.system.log.barrier()
+        if barrier is None:
+            self._is_durable(shell)
+        else:
+            shell.pins += 1
+            barrier.on_settled(lambda ticket: self._unpin(shell, ticket.error))
+
+    def _unpin(self, shell: Shell, error: BaseException | None) -> None:
+        shell.pins -= 1
+        if error is None:
+            self._is_durable(shell)
+        else:
+            self._tell(shell.state.run, error)
+
+    def _is_durable(self, shell: Shell) -> None:
+        state = shell.state
+        if state.status in CLOSED or state.status == "blocked":
+            self._tell(state.run, view(state))
+        elif state.status == "waiting" and state.wake_at is not None:
+            self.on_parked(state.wake_at)
+        if not self._is_stopping:
+            self.system.directory.passivate(shell)
+
+    def _tell(self, run: str, outcome: RunView | BaseException) -> None:
+        for answer in self._waiters.pop(run, ()):
+            if isinstance(outcome, BaseException):
+                answer.set_error(outcome)
+            else:
+                answer.set(outcome)
+
+    def until_ended(self, run: str) -> Answer[RunView]:
+        """Return the answer to come when the run is closed or blocked."""
+        answer: Answer[RunView] = Answer()
+        self._waiters.setdefault(run, []).append(answer)
+        return answer
+
+    def abandoned(self, driver: Driver, error: PerdureError) -> None:
+        """Tell those who wait for a run that the log failed."""
+        self._tell(driver.run_id, error)
+
+    def log_failed(self, error: LogWriteError) -> None:
+        """Take every run down as it is and tell those who wait: nothing can be recorded any more."""
+        self._is_stopping = True
+        self._take_down(self._drivers.values(), Abandoned())
+        for run in list(self._waiters):
+            self._tell(run, error)
+
+    async def account(self, run: str, block: Blocking) -> str:
+        """Return the account of a mismatch, with the recorded arguments beside the new ones where they differ."""
+        if not block.step:
+            return block.account
+        query = Query(stream=stream_id(f"run/{run}"), types=("step-started",), limit=PAGE)
+        for event in await self.system.log.read(query):
+            data = msgspec.json.decode(event.data or "{}")
+            if data.get("step") == block.step:
+                recorded = msgspec.json.encode(data.get("arguments")).decode()
+                return f"{block.account} | recorded arguments: {recorded} | now: {block.arguments.decode()}"
+        return block.account
+
+    # Stop
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Let steps in flight end for a while, then take every run down as it is; their code goes on in the next life."""
+        self._is_stopping = True
+        for task in list(self._resuming):
+            task.cancel()
+        await _settle(self._resuming, None)
+        tasks = {d.task for d in self._drivers.values() if d.task is not None}
+        for driver in list(self._drivers.values()):
+            driver.stop_at_next_step()
+        await _settle(tasks, drain_seconds)
+        self._take_down(self._drivers.values(), Suspending())
+        await _settle(tasks, None)
+        for run in list(self._waiters):
+            self._tell(run, UsageError(f"the runtime was closed while run {run} was open; open it again and ask"))
+
+    def _take_down(self, drivers: Iterable[Driver], ending: Ending) -> None:
+        for driver in list(drivers):
+            driver.take_down(ending)
+
+
+async def _settle(tasks: "set[asyncio.Task[Any]]", timeout: float | None) -> None:
+    pending = {task for task in tasks if not task.done()}
+    if pending:
+        await asyncio.wait(pending, timeout=timeout)
+
+
+def _as_tool(function: Callable[..., Any]) -> Tool[..., Any]:
+    if not asyncio.iscoroutinefunction(function):
+        raise UsageError(f"ctx.step takes an async function; make {function!r} async, or a @tool, which may block")
+    name = getattr(function, "__qualname__", "step").replace("<locals>.", "").replace("<lambda>", "lambda")
+    return Tool(
+        function, name=name, effect="idempotent", breaker=BreakerPolicy(), retry=NO_RETRY, timeout=None, reconcile=None
+    )

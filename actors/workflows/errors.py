@@ -1,0 +1,91 @@
+"""What can go wrong with a run, and the signals that are no errors."""
+
+from perdure.store.errors import PerdureError, UsageError
+
+
+class RunError(PerdureError):
+    """Base of the errors of runs."""
+
+
+class UnknownRunError(RunError, LookupError):
+    """No run has that id."""
+
+    message = "there is no run {run!r} in this log"
+    run: str
+
+
+class UnknownWorkflowError(RunError, LookupError):
+    """No workflow of that name is registered."""
+
+    message = "no workflow named {workflow!r} is registered; there are {known}"
+    workflow: str
+    known: str
+
+
+class RunConflictError(RunError, UsageError):
+    """The id belongs to a run of another workflow, or with other input."""
+
+    message = "the id {run!r} belongs to a run of {workflow} with {difference}: choose another id, or leave it out"
+    run: str
+    workflow: str
+    difference: str
+
+
+class StepFailedError(RunError):
+    """A step failed for good; raised inside the workflow, the same live and replayed.
+
+    The original exception is the `__cause__` only live.
+    """
+
+    message = "step {step} failed: {error_type}: {error}"
+    step: str
+    error_type: str
+    error: str
+    retryable: bool
+
+
+class RunFailedError(RunError):
+    """The run's workflow raised."""
+
+    message = "run {run} failed: {error_type}: {error}"
+    run: str
+    error_type: str
+    error: str
+
+
+class RunCancelledError(RunError):
+    """The run was cancelled."""
+
+    message = "run {run} was cancelled: {reason}"
+    run: str
+    reason: str
+
+
+class RunBlockedError(RunError):
+    """The run is parked until somebody acts: its code changed, or it kills the process."""
+
+    message = "run {run} is blocked ({kind}): {account}"
+    run: str
+    kind: str
+    account: str
+
+
+class ReplayMismatchError(RunError):
+    """The code does not fit what is recorded; the run is parked with this account."""
+
+    message = "{account}"
+    account: str
+
+
+class DeadlineExceededError(RunError, TimeoutError):
+    """The run's deadline has passed."""
+
+    message = "the deadline of run {run} has passed"
+    run: str
+
+
+class Parked(BaseException):  # noqa: N818 - a signal, not an error
+    """Thrown into a workflow that leaves memory; it will be resumed from the log.
+
+    `finally` blocks run; they must not call `ctx`, which refuses from here on by raising this again.
+    """

@@ -1,0 +1,295 @@
+"""Performs one recorded step: intent, dispatch, retries, doubt, outcome.
+
+Order matters here. The intent is durable before the dispatch (unless the effect is `read`); the outcome is recorded in
+one unit with the tool's own account of the call; the workflow may go on before that unit is durable.
+"""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from perdure.actors.kernel.messages import Command
+from perdure.actors.kernel.shell import Shell
+from perdure.actors.tools.breaker import Admission
+from perdure.actors.tools.definition import Done, Tool, ToolContext
+from perdure.actors.tools.invoke import Ended
+from perdure.actors.tools.outcome import Failure, Success
+from perdure.actors.tools.retry import Retry, allows, next_due
+from perdure.actors.tools.tool import Admit, RecordCancel, RecordFailure, RecordSuccess
+from perdure.actors.workflows.branch import Branch
+from perdure.actors.workflows.errors import Parked, StepFailedError
+from perdure.actors.workflows.events import (
+    AttemptFailed,
+    AttemptRefused,
+    AttemptStarted,
+    StepCancelled,
+    StepCompleted,
+    StepFailed,
+    StepInDoubt,
+    StepKind,
+    StepNotDone,
+    StepStarted,
+)
+from perdure.actors.workflows.recording import StepRecord
+from perdure.store.errors import PerdureError
+from perdure.store.protocols import Ticket
+
+if TYPE_CHECKING:
+    from perdure.actors.workflows.driver import Driver
+
+RECONCILE_SECONDS = 60
+"""How long a tool's `reconcile` may take before a person is asked."""
+
+PROBE_WAIT = 1_000_000
+"""Microseconds until the next try when the circuit is half open and its probe is in flight."""
+
+
+class StepCall(msgspec.Struct, frozen=True):
+    """What a workflow asks for."""
+
+    key: str
+    kind: StepKind
+    tool: Tool[..., Any]
+    arguments: bytes
+    digest: str
+    retry: Retry
+    timeout: timedelta | None
+
+
+class Step:
+    """One step of a run on its way to an outcome."""
+
+    def __init__(
+        self, driver: "Driver", branch: Branch, call: StepCall, record: StepRecord | None, shell: Shell | None
+    ) -> None:
+        self._driver = driver
+        self._branch = branch
+        self._call = call
+        self._record = record
+        self._attempt = 1 if record is None else record.attempt
+        self._first_at = driver.engine.clock.moment().now if record is None else record.at
+        self._shell = shell
+        """The tool's actor; None for a function, which has none."""
+        self._generation = 0
+        self._doubt_is_noted = record is not None and record.in_doubt
+
+    @property
+    def _call_id(self) -> str:
+        return f"{self._driver.run_id}:{self._call.key}"
+
+    async def perform(self) -> Any:
+        """Return the step's result, as it is read back from the log.
+
+        Raises:
+            StepFailedError: it failed for good.
+            CancelledError: the run, or this branch, is cancelled.
+            Parked: the run leaves memory.
+        """
+        admission, ticket = await self._begin()
+        while True:
+            if not admission.is_admitted:
+                admission, ticket = await self._refused(admission)
+                continue
+            ended = await self._dispatch(ticket)
+            if isinstance(ended.outcome, Success):
+                return self._complete(ended.outcome.result, ended.micros)
+            if ended.timed_out and self._call.tool.effect == "irreversible":
+                self._tell_tool_of(ended, StepInDoubt(self._call.key, self._attempt, ended.outcome.message))
+                self._doubt_is_noted = True
+                settled = await self._resolve_doubt()
+                if settled is not None:
+                    return settled.value
+                admission, ticket = self._again()
+                continue
+            admission, ticket = await self._retry_or_fail(ended, ended.outcome)
+
+    # Intent
+
+    async def _begin(self) -> "tuple[Admission, Ticket | None]":
+        record, call = self._record, self._call
+        if record is None:
+            started = StepStarted(
+                call.key, self._branch.path, call.kind, call.tool.name, call.tool.effect, msgspec.Raw(call.arguments),
+                call.digest,
+            )  # fmt: skip
+            return self._admit(started)
+        if record.progress == "backing_off":
+            await self._driver.wait(self._branch, record.due, call.key)
+        elif record.effect == "irreversible" and not record.known_not_done:
+            settled = await self._resolve_doubt()
+            if settled is not None:
+                raise _Settled(settled.value)
+        return self._again()
+
+    def _again(self) -> "tuple[Admission, Ticket | None]":
+        return self._admit(AttemptStarted(self._call.key, self._attempt))
+
+    def _admit(self, fact: StepStarted | AttemptStarted) -> "tuple[Admission, Ticket | None]":
+        """Record the intent, and ask the tool's circuit breaker in the same unit."""
+        asked: Sequence[tuple[Shell, Command]] = ()
+        if self._shell is not None:
+            asked = ((self._shell, Admit(self._call_id, self._driver.engine.life)),)
+        done = self._driver.note(fact, *asked)
+        admission: Admission = done.replies[1] if asked else Admission(is_admitted=True, generation=0)
+        self._generation = admission.generation
+        return admission, done.ticket
+
+    async def _refused(self, admission: Admission) -> "tuple[Admission, Ticket | None]":
+        call, now = self._call, self._driver.engine.clock.moment().now
+        due = now + (admission.retry_after or PROBE_WAIT)
+        too_late = call.retry.total is not None and due > self._first_at + call.retry.total // timedelta(microseconds=1)
+        if call.retry.attempts == 1 or too_late:
+            error = f"{call.tool.name} is unavailable: {admission.reason}; a probe is due in {(due - now) / 1e6:.1f} s"
+            self._fail(Failure("CircuitOpenError", error), 0, None, retryable=True)
+        self._driver.note(AttemptRefused(call.key, self._attempt, admission.reason, due))
+        await self._driver.wait(self._branch, due, call.key)
+        return self._again()
+
+    # Dispatch
+
+    async def _dispatch(self, ticket: "Ticket | None") -> Ended:
+        call, driver = self._call, self._driver
+        context = ToolContext(self._call_id, call.tool.name, self._call_id, self._attempt, driver.run_id)
+        try:
+            if ticket is not None and call.tool.effect != "read":
+                # Durable before visible: the intent is on disk before the effect leaves the process.
+                await driver.durable(ticket)
+            return await driver.engine.invoker.invoke(call.tool, call.arguments, context, call.timeout)
+        except asyncio.CancelledError:
+            if driver.ending is not None:
+                raise Parked from None  # the step stays in flight: the next life decides by its effect class
+            told = self._told(RecordCancel(self._call_id, self._generation, 0))
+            driver.note(StepCancelled(call.key, self._attempt, stopped=call.tool.is_async), *told)
+            raise
+
+    # Outcome
+
+    def _told(self, command: Command) -> Sequence[tuple[Shell, Command]]:
+        return () if self._shell is None else ((self._shell, command),)
+
+    def _complete(self, result: bytes, micros: int) -> Any:
+        call = self._call
+        told = self._told(RecordSuccess(self._call_id, self._generation, micros))
+        self._driver.note(StepCompleted(call.key, msgspec.Raw(result), self._attempt, micros), *told)
+        return call.tool.result_decoder.decode(result, call.key)
+
+    def _tell_tool_of(self, ended: Ended, fact: StepInDoubt | AttemptFailed | StepFailed) -> None:
+        failure = ended.outcome
+        assert isinstance(failure, Failure)  # noqa: S101 - the callers have a failure in hand
+        command = RecordFailure(self._call_id, self._generation, ended.micros, failure.error_type, failure.message)
+        self._driver.note(fact, *self._told(command))
+
+    async def _retry_or_fail(self, ended: Ended, failure: Failure) -> "tuple[Admission, Ticket | None]":
+        call, attempt = self._call, self._attempt
+        retryable = failure.error_type not in ("InvalidArgumentsError", "InvalidResult")
+        may_retry = retryable and allows(call.retry, (failure.error_type, *failure.bases))
+        now, chance = self._driver.engine.clock.moment().now, random.random()  # noqa: S311 - spreads load, guards nothing
+        due = next_due(call.retry, attempt=attempt, first_at=self._first_at, now=now, chance=chance)
+        if due is None or not may_retry:
+            self._fail(failure, ended.micros, ended.cause, retryable=retryable)
+        self._tell_tool_of(ended, AttemptFailed(call.key, attempt, failure.error_type, failure.message, due))
+        self._attempt += 1
+        await self._driver.wait(self._branch, due, call.key)
+        return self._again()
+
+    def _fail(self, failure: Failure, micros: int, cause: BaseException | None, *, retryable: bool) -> Any:
+        call = self._call
+        fact = StepFailed(call.key, failure.error_type, failure.message, retryable, self._attempt, micros)
+        is_refusal = failure.error_type == "CircuitOpenError" and cause is None
+        if is_refusal:
+            self._driver.note(fact)
+        else:
+            self._tell_tool_of(Ended(failure, micros, cause), fact)
+        raise failed(fact) from cause
+
+    # Doubt
+
+    async def _resolve_doubt(self) -> "Done | None":
+        """Return the result if the call happened, None if it may be dispatched; ask the tool, then a person."""
+        call, driver = self._call, self._driver
+        answer, reason = await self._reconcile()
+        if isinstance(answer, Done):
+            return Done(self._complete(answer.result, 0))
+        if answer is not None:
+            driver.note(StepNotDone(call.key, "reconcile"))
+            self._doubt_is_noted = False
+            return None
+        if not self._doubt_is_noted:
+            driver.note(StepInDoubt(call.key, self._attempt, reason))
+        self._doubt_is_noted = False
+        while (verdict := driver.verdict(call.key)) is None:
+            await driver.wait(self._branch, None, call.key)
+        match verdict:
+            case StepCompleted(result=result):
+                return Done(call.tool.result_decoder.decode(result, call.key))
+            case StepFailed():
+                raise failed(verdict)
+            case _:
+                return None
+
+    async def _reconcile(self) -> tuple[Any, str]:
+        tool = self._call.tool
+        if tool.reconcile is None:
+            return None, "the process ended during the call, and the tool has no reconcile"
+        try:
+            async with asyncio.timeout(RECONCILE_SECONDS):
+                answer = await tool.reconcile(self._call_id)
+            if isinstance(answer, Done):
+                return Done(self._driver.engine.encode(answer.result, f"what {tool.name}'s reconcile returned")), ""
+        except asyncio.CancelledError:
+            if self._driver.ending is not None:
+                raise Parked from None
+            raise
+        except Exception as error:  # noqa: BLE001 - a reconcile that fails leaves the doubt, and says so
+            return None, f"reconcile failed: {type(error).__name__}: {error}"
+        return answer, ""
+
+
+class _Settled(Exception):  # noqa: N818 - a return value from a depth, caught by `perform_step`
+    """A step that was in doubt turned out to be done."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.value = value
+
+
+def failed(fact: StepFailed) -> StepFailedError:
+    """Return the error that the workflow gets for a failed step."""
+    return StepFailedError(step=fact.step, error_type=fact.error_type, error=fact.error, retryable=fact.retryable)
+
+
+def replayed(record: StepRecord, call: StepCall) -> Any:
+    """Return the recorded result of a finished step, or raise its recorded end.
+
+    Raises:
+        StepFailedError, CancelledError: as it ended live.
+        UnencodableError: the result no longer fits the declared type.
+    """
+    if record.progress == "failed":
+        raise StepFailedError(
+            step=call.key, error_type=record.error_type, error=record.error, retryable=record.retryable
+        )
+    if record.progress == "cancelled":
+        raise asyncio.CancelledError
+    return call.tool.result_decoder.decode(record.result, call.key)
+
+
+async def perform_step(driver: "Driver", branch: Branch, call: StepCall, shell: Shell | None) -> Any:
+    """Return the result of a step: from the recording if it is finished there, by performing it otherwise."""
+    await driver.keep_pace()
+    record = branch.take(call.key, "step", call.tool.name, call.digest, data=call.arguments)
+    if record is not None and record.progress in ("completed", "failed", "cancelled"):
+        try:
+            return replayed(record, call)
+        except PerdureError as error:
+            if isinstance(error, StepFailedError):
+                raise
+            driver.mismatch(call.key, f"the recorded result does not fit the declared type ({error})", [(call.key, record)])
+    try:
+        return await Step(driver, branch, call, record, shell).perform()
+    except _Settled as settled:
+        return settled.value

@@ -1,0 +1,1 @@
+"""The embeddable runtime: wiring, the outside world, the command line."""

@@ -1,0 +1,377 @@
+"""The runtime that an application embeds: opens a log, brings back what was going on, starts runs.
+
+All state is in the log and in what is passed here; two runtimes on two files in one process know nothing of each other.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from datetime import timedelta
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, ParamSpec, Self, TypeVar
+
+import msgspec
+import structlog
+import uuid_utils
+
+from perdure.actors.kernel.answer import Answer
+from perdure.actors.kernel.clock import Clock
+from perdure.actors.kernel.messages import Command
+from perdure.actors.kernel.payloads import Redaction, encode_payload
+from perdure.actors.kernel.system import ActorSystem
+from perdure.actors.tools.definition import Tool
+from perdure.actors.tools.invoke import Invoker
+from perdure.actors.tools.tool import GetToolStatistics, GiveUpLost, ToolBehavior, ToolStatistics
+from perdure.actors.workflows.definition import Workflow, digest
+from perdure.actors.workflows.engine import Engine
+from perdure.actors.workflows.run import RunBehavior, RunView, StartRun
+from perdure.runtime.calls import call_tool
+from perdure.runtime.clock import SystemClock
+from perdure.runtime.handle import RunHandle
+from perdure.runtime.life import RUNTIME, CloseRuntime, LifeBehavior, OpenRuntime, RuntimeOpened
+from perdure.runtime.recovery import Reconciler, WaitingRun
+from perdure.runtime.settings import Settings
+from perdure.runtime.threads import WorkerThreads
+from perdure.store.codec import Codec
+from perdure.store.errors import LogWriteError, UsageError
+from perdure.store.protocols import EventLog
+from perdure.store.records import LogStatistics, Query, Recorded, StreamId, stream_id
+from perdure.store.sqlite import SqliteEventLog
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_log = structlog.get_logger("perdure.runtime")
+
+MAX_ID_LENGTH = 128
+"""Of a run's id, so that idempotency keys stay below the limits of the services that they are sent to (255)."""
+
+
+class RuntimeStatistics(msgspec.Struct, frozen=True):
+    """Figures of an open runtime; everything they rest on is durable."""
+
+    life: int
+    """How often the log was opened for writing, this time included."""
+    runs_in_memory: int
+    actors_in_memory: int
+    failed_actors: dict[str, str]
+    """Actors that failed too often and are parked, with the reason."""
+    tools: dict[str, ToolStatistics]
+    log: LogStatistics
+
+
+class Runtime:
+    """Runs workflows on a log; `async with Runtime("agents.db", workflows=[…]) as rt`."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        tools: Iterable[Tool[..., Any]] = (),
+        workflows: Iterable[Workflow[..., Any]] = (),
+        settings: Settings | None = None,
+        secrets: Mapping[str, str] | Callable[[str], str | None] | None = None,
+        resume: bool = True,
+        clock: Clock | None = None,
+        log: Callable[[], EventLog] | None = None,
+    ) -> None:
+        """Describe a runtime; nothing is opened before `async with`.
+
+        Args:
+            path: the log's file, created if it is not there.
+            tools: tools to have ready; those that workflows call are found by themselves.
+            workflows: what can be run. Runs of others that are in the log wait for their code.
+            settings: see `Settings`.
+            secrets: values that `Secret(name).reveal()` gives; environment variables when left out.
+            resume: False leaves every open run asleep; `waiting()` says what waits and `resume()` goes on.
+            clock: time; the system's when left out.
+            log: makes another event log than the file, for tests.
+
+        Raises:
+            UsageError: two tools or two workflows have the same name, or something is not one.
+        """
+        self.path = Path(path)
+        self.settings = settings or Settings()
+        self._tools = _by_name(tools, Tool, "tool")
+        self._workflows = _by_name(workflows, Workflow, "workflow")
+        self._secrets = _resolver(secrets)
+        self._resume_at_open = resume
+        self._clock = clock or SystemClock()
+        self._make_log = log
+        self._redaction = Redaction(self.settings.redacted_keys)
+        self._is_open = False
+        self._system: ActorSystem
+        self._engine: Engine
+        self._reconciler: Reconciler
+        self._threads: WorkerThreads
+        self._log: EventLog
+
+    # Opening and closing
+
+    async def __aenter__(self) -> Self:
+        """Open the log and bring back what was going on.
+
+        Raises:
+            StoreLockedError: another process, or another runtime of this one, owns the log; names it.
+            CorruptLogError, NotALogError, SchemaTooNewError: the file cannot be used.
+        """
+        if self._is_open:
+            raise UsageError("this runtime is open already: make another one for another file")
+        self._log = await self._open_log()
+        try:
+            await self._wire()
+        except BaseException:
+            await self._log.close()
+            raise
+        self._is_open = True
+        if self._resume_at_open:
+            await self._reconciler.resume_open()
+        return self
+
+    async def _open_log(self) -> EventLog:
+        if self._make_log is not None:
+            return self._make_log()
+        return await SqliteEventLog.open(self.path, synchronous=self.settings.synchronous, on_failure=self._log_failed)
+
+    async def _wire(self) -> None:
+        settings, log = self.settings, self._log
+        newest = await log.read(Query(limit=1, newest_first=True))
+        if isinstance(self._clock, SystemClock):
+            self._clock.start(asyncio.get_running_loop(), newest[0].at if newest else 0)
+        self._threads = WorkerThreads(settings.worker_threads)
+        invoker = Invoker(self._threads, self._redaction, self._secrets)
+        self._engine = Engine(
+            self._tools,
+            self._workflows,
+            invoker,
+            self._clock,
+            park_after=settings.park_after,
+            max_active=settings.max_active_runs,
+        )
+        behaviors = (ToolBehavior(Policies(self._tools)), RunBehavior(), LifeBehavior())
+        self._system = ActorSystem(
+            log,
+            Codec({kind for behavior in behaviors for kind in behavior.events}),
+            self._clock,
+            behaviors,
+            self._engine.interpreters,
+            mailbox_bound=settings.mailbox_bound,
+            idle_seconds=settings.idle_after.total_seconds(),
+        )
+        me = OpenRuntime(os.getpid(), socket.gethostname(), _version())
+        opened: RuntimeOpened = await self._system.ref(RUNTIME).ask(me)
+        await self._engine.attach(self._system, opened.life)
+        await self._give_up_lost_calls(opened.life)
+        self._reconciler = Reconciler(log, self._engine, self._clock)
+
+    async def _give_up_lost_calls(self, life: int) -> None:
+        after = ""
+        while page := await self._log.open_streams("tool/", after=after):
+            for row in page:
+                await self._system.ref(row.stream).ask(GiveUpLost(life))
+            after = page[-1].stream
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop in good order: steps in flight may end for a while, everything is made durable, the file is released.
+
+        Runs that are open stay open in the log and go on when it is opened again. Idempotent.
+
+        Raises:
+            LogWriteError: the log failed; what was acknowledged is safe.
+        """
+        if not self._is_open:
+            return
+        self._is_open = False
+        try:
+            await self._reconciler.stop()
+            await self._engine.stop(self.settings.drain.total_seconds())
+            self._system.ref(RUNTIME).tell(CloseRuntime())
+            await self._system.stop()
+        finally:
+            self._threads.close()
+            await self._log.close()
+
+    def _log_failed(self, error: BaseException) -> None:
+        _log.error("the log failed: the runtime stops", error=str(error))
+        if self._is_open:
+            self._engine.log_failed(LogWriteError(detail=str(error)))
+
+    def _opened(self) -> None:
+        if not self._is_open:
+            raise UsageError("the runtime is not open: write `async with Runtime(…) as rt:` and use rt inside")
+
+    # Runs
+
+    async def start(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
+        """Start a run with an id of its own; durable on return.
+
+        Raises:
+            UsageError: the workflow is not registered, or the runtime is not open.
+            InvalidArgumentsError: the input does not fit; nothing was recorded.
+            LogWriteError, BacklogFullError: the log refused.
+        """
+        return await self.with_options().start(workflow, *args, **kwargs)
+
+    def with_options(self, *, id: str | None = None, deadline: timedelta | None = None) -> "Start":  # noqa: A002 - the field's word
+        """Return a way to start runs with options.
+
+        Args:
+            id: the run's id; starting it again is the same run, with other input an error. A UUIDv7 when left out.
+            deadline: how long the run may take from now, restarts included; then it fails with DeadlineExceededError.
+        """
+        return Start(self, id, deadline)
+
+    async def start_run(
+        self, workflow: Workflow[..., R], data: bytes, run: str | None, deadline: timedelta | None
+    ) -> RunHandle[R]:
+        """Start a run from its encoded input; durable on return. See `start`."""
+        self._opened()
+        if self._workflows.get(workflow.name) is not workflow:
+            raise UsageError(f"{workflow.name} is not registered: Runtime(…, workflows=[{workflow.name}])")
+        run = str(uuid_utils.uuid7()) if run is None else _run_id(run)
+        until = None
+        if deadline is not None:
+            until = self._clock.moment().now + deadline // timedelta(microseconds=1)
+        command = StartRun(workflow.name, msgspec.Raw(data), digest(workflow.name, data), self._engine.life, until)
+        await self._system.ref(stream_id(f"run/{run}")).ask(command)
+        return RunHandle(self, run, workflow.result_decoder)
+
+    def run(self, run_id: str, workflow: Workflow[..., R] | None = None) -> RunHandle[R]:
+        """Return a handle to a run by its id, whether it exists or not; with *workflow*, its result is typed."""
+        return RunHandle(self, _run_id(run_id), None if workflow is None else workflow.result_decoder)
+
+    async def call(self, tool: Tool[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a tool once, outside of a run: guarded and recorded, its outcome durable on return.
+
+        Raises:
+            CircuitOpenError: the circuit breaker refused; the tool was not called.
+            ToolFailedError: it failed; the original exception is the cause.
+            InvalidArgumentsError: the arguments do not fit; nothing was recorded.
+        """
+        self._opened()
+        arguments = tool.encode_arguments(args, kwargs, self._redaction)
+        return await call_tool(self._engine, tool, arguments, None)  # type: ignore[no-any-return] # decoded as R
+
+    # Recovery
+
+    async def waiting(self) -> list[WaitingRun]:
+        """Return the open runs that are not in memory and what each waits for."""
+        self._opened()
+        return await self._reconciler.waiting()
+
+    async def resume(self) -> None:
+        """Bring back every open run that does not sleep; what opening does unless told `resume=False`."""
+        self._opened()
+        await self._reconciler.resume_open()
+
+    # Looking
+
+    async def statistics(self) -> RuntimeStatistics:
+        """Return the figures of the runtime; those of tools are folds of the log, which a restart does not zero."""
+        self._opened()
+        figures = {name: await self.ask(StreamId(f"tool/{name}"), GetToolStatistics()) for name in sorted(self._tools)}
+        return RuntimeStatistics(
+            life=self._engine.life,
+            runs_in_memory=len(self._engine),
+            actors_in_memory=len(self._system.directory),
+            failed_actors={str(stream): reason for stream, reason in self._system.directory.parked().items()},
+            tools=figures,
+            log=self._log.statistics(),
+        )
+
+    async def read(self, query: Query) -> list[Recorded]:
+        """Return one page of the durable events that match."""
+        self._opened()
+        return await self._log.read(query)
+
+    def tail(self, after: int = 0, query: Query | None = None) -> AsyncIterator[Recorded]:
+        """Yield every durable event after a position, in order and without gaps, until the runtime closes."""
+        self._opened()
+        return self._log.tail(after, query)
+
+    def ask(self, stream: StreamId, message: Command) -> Answer[Any]:
+        """Ask an actor; from any thread."""
+        self._opened()
+        return self._system.ref(stream).ask(message)
+
+    def until_ended(self, run: str) -> Answer[RunView]:
+        """Return the answer to come when a run is closed or blocked."""
+        self._opened()
+        return self._engine.until_ended(run)
+
+    def encode(self, value: object, where: str) -> bytes:
+        """Return a value as it would be recorded.
+
+        Raises:
+            UnencodableError, PayloadTooLargeError: it cannot be.
+        """
+        return encode_payload(value, where=where, redaction=self._redaction)
+
+
+class Start:
+    """Starts runs with options."""
+
+    def __init__(self, runtime: Runtime, run: str | None, deadline: timedelta | None) -> None:
+        self._runtime = runtime
+        self._run = run
+        self._deadline = deadline
+
+    async def start(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
+        """Start a run, or find the one with this id; durable on return.
+
+        Raises:
+            RunConflictError: the id belongs to a run of another workflow or with other input.
+            UsageError, InvalidArgumentsError, LogWriteError, BacklogFullError: as `Runtime.start`.
+        """
+        data = workflow.encode_input(args, kwargs, Redaction(self._runtime.settings.redacted_keys))
+        return await self._runtime.start_run(workflow, data, self._run, self._deadline)
+
+
+class Policies(Mapping[str, Any]):
+    """The breaker policies of the registered tools, as they are registered."""
+
+    def __init__(self, tools: Mapping[str, Tool[..., Any]]) -> None:
+        self._tools = tools
+
+    def __getitem__(self, name: str) -> Any:
+        return self._tools[name].breaker
+
+    def __iter__(self) -> Any:
+        return iter(self._tools)
+
+    def __len__(self) -> int:
+        return len(self._tools)
+
+
+def _by_name(things: Iterable[Any], kind: type, word: str) -> dict[str, Any]:
+    named: dict[str, Any] = {}
+    for thing in things:
+        if not isinstance(thing, kind):
+            raise UsageError(f"{thing!r} is not a {word}: decorate it with @{word}")
+        if named.setdefault(thing.name, thing) is not thing:
+            raise UsageError(f"two {word}s are called {thing.name!r}: give one of them another name, @{word}(name=…)")
+    return named
+
+
+def _resolver(secrets: Mapping[str, str] | Callable[[str], str | None] | None) -> Callable[[str], str | None]:
+    if secrets is None:
+        return os.environ.get
+    return secrets.get if isinstance(secrets, Mapping) else secrets
+
+
+def _run_id(run: str) -> str:
+    if not run or len(run) > MAX_ID_LENGTH or not all("!" <= c <= "~" for c in run):
+        raise UsageError(f"a run's id is 1 to {MAX_ID_LENGTH} printable ASCII characters without a space, not {run!r}")
+    return run
+
+
+def _version() -> str:
+    try:
+        return version("perdure")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,131 @@
+"""A synchronous front for programs without an event loop: a thin layer over the one asynchronous core.
+
+The runtime lives on a loop in a thread of its own. Nothing is decided here.
+"""
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine
+from typing import Any, Generic, ParamSpec, Self, TypeVar
+
+from perdure.actors.kernel.errors import AskTimeoutError
+from perdure.actors.tools.definition import Tool
+from perdure.actors.workflows.definition import Workflow
+from perdure.actors.workflows.run import RunView
+from perdure.runtime.app import Runtime, RuntimeStatistics
+from perdure.runtime.handle import RunHandle
+from perdure.store.errors import UsageError
+from perdure.store.records import Recorded
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class BlockingRuntime:
+    """`with BlockingRuntime("agents.db", workflows=[…]) as rt`: a `Runtime` whose calls block."""
+
+    def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
+        """Describe a runtime; the options are those of `Runtime`.
+
+        Raises:
+            UsageError: as `Runtime`.
+        """
+        self._runtime = Runtime(path, **options)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="perdure-loop", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Open the log in a thread of its own.
+
+        Raises:
+            As `Runtime.__aenter__`.
+        """
+        self._thread.start()
+        try:
+            self.wait(self._runtime.__aenter__())
+        except BaseException:
+            self._stop_loop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.wait(self._runtime.close())
+        finally:
+            self._stop_loop()
+
+    def _stop_loop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def wait(self, work: Coroutine[Any, Any, R], timeout: float | None = None) -> R:
+        """Run *work* on the runtime's loop and block until it ends, at most *timeout* seconds.
+
+        Raises:
+            AskTimeoutError: it did not end in time; it was cancelled, the runs that it looked at go on.
+            UsageError: called on a thread whose own event loop runs.
+        """
+        if asyncio._get_running_loop() is not None:  # noqa: SLF001 - the documented get_running_loop raises
+            work.close()
+            raise UsageError("BlockingRuntime would block the event loop: use `async with Runtime(…)` here")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result(timeout)
+        except TimeoutError as error:
+            if future.done():
+                raise
+            future.cancel()
+            raise AskTimeoutError(timeout_seconds=timeout) from error
+
+    def start(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> "BlockingRun[R]":
+        """Start a run; durable on return. See `Runtime.start`."""
+        return BlockingRun(self, self.wait(self._runtime.start(workflow, *args, **kwargs)))
+
+    def start_as(self, id: str, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> "BlockingRun[R]":  # noqa: A002 - the field's word
+        """Start a run with an id, or find it; durable on return. See `Runtime.with_options`."""
+        return BlockingRun(self, self.wait(self._runtime.with_options(id=id).start(workflow, *args, **kwargs)))
+
+    def run(self, run_id: str, workflow: Workflow[..., R] | None = None) -> "BlockingRun[R]":
+        """Return a handle to a run by its id."""
+        return BlockingRun(self, self._runtime.run(run_id, workflow))
+
+    def call(self, tool: Tool[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a tool once, outside of a run. See `Runtime.call`."""
+        return self.wait(self._runtime.call(tool, *args, **kwargs))
+
+    def statistics(self) -> RuntimeStatistics:
+        """Return the figures of the runtime."""
+        return self.wait(self._runtime.statistics())
+
+
+class BlockingRun(Generic[R]):
+    """A handle to a run whose calls block; see `RunHandle`."""
+
+    def __init__(self, front: BlockingRuntime, handle: RunHandle[R]) -> None:
+        self._front = front
+        self._handle = handle
+        self.id = handle.id
+        """The run's id."""
+
+    def result(self, timeout: float | None = None) -> R:
+        """Block until the run ends, at most *timeout* seconds, and return its result.
+
+        Raises:
+            AskTimeoutError: it has not ended yet; it goes on.
+            As `RunHandle.result`.
+        """
+        return self._front.wait(self._handle.result(), timeout)
+
+    def status(self) -> RunView:
+        """Return how the run stands."""
+        return self._front.wait(self._handle.status())
+
+    def cancel(self, reason: str = "cancelled by the application") -> bool:
+        """Ask for the run to be cancelled; return False when it was closed already."""
+        return self._front.wait(self._handle.cancel(reason))
+
+    def history(self) -> list[Recorded]:
+        """Return the first thousand events of the run."""
+        return self._front.wait(self._handle.history())

@@ -1,0 +1,75 @@
+"""One tool call outside of a run: guarded by the tool's circuit breaker and recorded, but never made again after a crash.
+
+Its intent is durable before the tool runs (unless its effect is `read`). A crash in between leaves a `call-lost`.
+"""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import uuid_utils
+
+from perdure.actors.kernel.clock import SECOND
+from perdure.actors.kernel.shell import Shell
+from perdure.actors.tools.breaker import Admission
+from perdure.actors.tools.definition import Tool, ToolContext
+from perdure.actors.tools.errors import CircuitOpenError, ToolFailedError
+from perdure.actors.tools.invoke import Ended
+from perdure.actors.tools.outcome import Failure, Success
+from perdure.actors.tools.tool import Admit, RecordCancel, RecordFailure, RecordSuccess
+from perdure.actors.workflows.engine import Engine
+
+
+async def call_tool(engine: Engine, tool: Tool[..., Any], arguments: bytes, timeout: timedelta | None) -> Any:
+    """Call *tool* once and return its result, as it is read from JSON; its outcome is durable on return.
+
+    Raises:
+        CircuitOpenError: the circuit breaker refused; the tool was not called.
+        ToolFailedError: it failed; the original exception is the cause.
+    """
+    system, shell = engine.system, await engine.tool_shell(tool)
+    call = str(uuid_utils.uuid7())
+    intent = None if tool.effect == "read" else tool.effect
+    asked = system.transact(((shell, Admit(call, engine.life, intent)),), correlation=call)
+    admission: Admission = asked.replies[0]
+    if not admission.is_admitted:
+        if asked.ticket is not None:
+            await asked.ticket
+        wait = admission.retry_after / SECOND
+        raise CircuitOpenError(tool=tool.name, reason=admission.reason, retry_after_seconds=wait)
+    if intent is not None and asked.ticket is not None:
+        await asked.ticket  # Durable before visible: the intent is on disk before the effect leaves the process.
+    return await _make(engine, shell, tool, call, arguments, timeout or tool.timeout, admission)
+
+
+async def _make(  # noqa: PLR0913 - one call, spelled out
+    engine: Engine,
+    shell: Shell,
+    tool: Tool[..., Any],
+    call: str,
+    arguments: bytes,
+    timeout: timedelta | None,
+    admission: Admission,
+) -> Any:
+    system, generation = engine.system, admission.generation
+    try:
+        ended = await engine.invoker.invoke(tool, arguments, ToolContext(call, tool.name, call, 1), timeout)
+    except asyncio.CancelledError:
+        system.transact(((shell, RecordCancel(call, generation, 0)),), correlation=call)
+        raise
+    done = system.transact(((shell, _record(call, generation, ended)),), correlation=call)
+    if done.ticket is not None:
+        await done.ticket
+    match ended.outcome:
+        case Success(result=result):
+            return tool.result_decoder.decode(result, tool.name)
+        case Failure(error_type=kind, message=text):
+            raise ToolFailedError(tool=tool.name, error_type=kind, reason=text) from ended.cause
+
+
+def _record(call: str, generation: int, ended: Ended) -> RecordSuccess | RecordFailure:
+    match ended.outcome:
+        case Failure(error_type=kind, message=text):
+            return RecordFailure(call, generation, ended.micros, kind, text)
+        case _:
+            return RecordSuccess(call, generation, ended.micros)

@@ -1,0 +1,113 @@
+"""A handle to a run: what the application may ask of it. Knows the run by its id; keeps nothing alive."""
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import msgspec
+
+from perdure.actors.kernel.payloads import PayloadDecoder
+from perdure.actors.workflows.errors import RunBlockedError, RunCancelledError, RunFailedError
+from perdure.actors.workflows.events import StepCompleted, StepFailed, StepNotDone
+from perdure.actors.workflows.run import CancelRun, GetRun, RunView, SettleStep
+from perdure.store.records import Query, Recorded, StreamId
+
+if TYPE_CHECKING:
+    from perdure.runtime.app import Runtime
+
+R = TypeVar("R")
+
+
+class RunHandle(Generic[R]):
+    """A run, as seen from outside; every answer is durable before it is given."""
+
+    def __init__(self, runtime: "Runtime", run_id: str, decoder: "PayloadDecoder[R] | None") -> None:
+        self._runtime = runtime
+        self._decoder = decoder
+        self.id = run_id
+        """The run's id: the same in every life of the runtime."""
+        self._stream = StreamId(f"run/{run_id}")
+
+    def __repr__(self) -> str:
+        return f"<RunHandle {self.id}>"
+
+    async def status(self) -> RunView:
+        """Return how the run stands.
+
+        Raises:
+            UnknownRunError: there is no such run.
+        """
+        view: RunView = await self._runtime.ask(self._stream, GetRun())
+        return view
+
+    async def result(self) -> R:
+        """Wait for the run's end and return its result, as it is read from the log.
+
+        Cancelling the wait does not cancel the run.
+
+        Raises:
+            RunFailedError: the workflow raised.
+            RunCancelledError: the run was cancelled.
+            RunBlockedError: the run is parked until somebody acts: its code changed, or it kills the process.
+            LogWriteError: the log failed; open it again and ask by the same id.
+            UnknownRunError: there is no such run.
+            UsageError: the runtime was closed meanwhile.
+        """
+        ended = self._runtime.until_ended(self.id)
+        view = await self.status()
+        if not view.is_closed and view.status != "blocked":
+            view = await ended
+        return self._unwrap(view)
+
+    def _unwrap(self, view: RunView) -> R:
+        match view.status:
+            case "failed":
+                raise RunFailedError(run=self.id, error_type=view.error_type, error=view.error)
+            case "cancelled":
+                raise RunCancelledError(run=self.id, reason=view.error)
+            case "blocked":
+                raise RunBlockedError(run=self.id, kind=view.error_type, account=view.error)
+            case _:
+                decoder = self._decoder or PayloadDecoder(msgspec.json.Decoder(Any))
+                return decoder.decode(view.result, f"the result of run {self.id}")  # type: ignore[no-any-return] # Any without a workflow
+
+    async def cancel(self, reason: str = "cancelled by the application") -> bool:
+        """Ask for the run to be cancelled; return False when it was closed already.
+
+        The request is durable when this returns; the end comes when the code's `finally` blocks have run. Async steps
+        are cancelled; a thread goes on to its end, and its result is ignored, which `step-cancelled` says.
+
+        Raises:
+            UnknownRunError: there is no such run.
+        """
+        is_open: bool = await self._runtime.ask(self._stream, CancelRun(reason))
+        return is_open
+
+    async def settle_done(self, step: str, result: object = None) -> None:
+        """Say that a step in doubt happened, with this result; the run goes on with it.
+
+        Raises:
+            NotInDoubtError: the step is not in doubt.
+            UnencodableError: the result cannot be recorded.
+        """
+        data = msgspec.Raw(self._runtime.encode(result, f"the result of {step}"))
+        await self._runtime.ask(self._stream, SettleStep(step, StepCompleted(step, data, 0, 0)))
+
+    async def settle_not_done(self, step: str, *, because: str = "settled by the application") -> None:
+        """Say that a step in doubt did not happen; it is dispatched again.
+
+        Raises:
+            NotInDoubtError: the step is not in doubt.
+        """
+        await self._runtime.ask(self._stream, SettleStep(step, StepNotDone(step, because)))
+
+    async def settle_failed(self, step: str, error: str) -> None:
+        """Say that a step in doubt failed; the workflow gets a `StepFailedError`.
+
+        Raises:
+            NotInDoubtError: the step is not in doubt.
+        """
+        fact = StepFailed(step, "SettledAsFailed", error, retryable=False, attempt=0, micros=0)
+        await self._runtime.ask(self._stream, SettleStep(step, fact))
+
+    async def history(self, *, after: int = 0, limit: int = 1000) -> list[Recorded]:
+        """Return a page of the run's durable events in their order, those after the position *after*."""
+        return await self._runtime.read(Query(stream=self._stream, after=after, limit=limit))

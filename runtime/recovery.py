@@ -1,0 +1,114 @@
+"""The reconcile loop: brings back runs that are due, at open and whenever a sleeper's time has come.
+
+Recovery is no special path: at open the loop looks at all open work, later at what is due. Its cost grows with open
+work, not with the length of the log.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import msgspec
+import structlog
+
+from perdure.actors.kernel.clock import Clock, Timer
+from perdure.actors.workflows.engine import Engine
+from perdure.store.errors import PerdureError
+from perdure.store.protocols import EventLog
+from perdure.store.records import OpenStream, StreamId
+
+PAGE = 200
+"""Runs brought back with one query."""
+
+_log = structlog.get_logger("perdure.recovery")
+
+
+class WaitingRun(msgspec.Struct, frozen=True):
+    """An open run that is not in memory, and what it waits for."""
+
+    id: str
+    wake_at: int | None
+    """Microseconds since 1970 UTC; None: it would go on at once."""
+    waits_on: str | None
+    """`attention`: only a person can move it; otherwise the reason why it could not be resumed, or None."""
+
+
+class Reconciler:
+    """Resumes open runs."""
+
+    def __init__(self, log: EventLog, engine: Engine, clock: Clock) -> None:
+        self._log = log
+        self._engine = engine
+        self._clock = clock
+        self._timer: Timer | None = None
+        self._armed_for: int | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._reasons: dict[str, str] = {}
+        self._is_stopped = False
+        engine.on_parked = self._arm
+
+    async def waiting(self, limit: int = 10_000) -> list[WaitingRun]:
+        """Return open runs that are not in memory, at most *limit*."""
+        found: list[WaitingRun] = []
+        async for page in self._pages(None):
+            for row in page:
+                run = row.stream.partition("/")[2]
+                if not self._engine.has(run):
+                    found.append(WaitingRun(run, row.wake_at, row.waits_on or self._reasons.get(run)))
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    async def resume_open(self) -> None:
+        """Bring back every open run but those that sleep; then wake sleepers as their times come."""
+        now = self._clock.moment().now
+        async for page in self._pages(None):
+            await self._resume([row.stream for row in page if row.wake_at is None or row.wake_at <= now])
+        await self._arm_next()
+
+    async def _pages(self, wake_before: int | None) -> AsyncIterator[list[OpenStream]]:
+        after = ""
+        while page := await self._log.open_streams("run/", after=after, wake_before=wake_before, limit=PAGE):
+            yield page
+            after = page[-1].stream
+
+    async def _resume(self, streams: Sequence[StreamId]) -> None:
+        for stream, outcome in await self._engine.resume_many(streams):
+            run = stream.partition("/")[2]
+            if isinstance(outcome, PerdureError):
+                self._reasons[run] = str(outcome)
+                _log.warning("a run was not resumed", run=run, reason=str(outcome))
+            else:
+                self._reasons.pop(run, None)
+
+    def _arm(self, when: int) -> None:
+        """See to it that somebody looks at *when*."""
+        if self._is_stopped or (self._armed_for is not None and self._armed_for <= when):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed_for = when
+        self._timer = self._clock.call_at(when, self._look)
+
+    def _look(self) -> None:
+        self._timer = self._armed_for = None
+        self._task = asyncio.get_running_loop().create_task(self._wake())
+
+    async def _wake(self) -> None:
+        async for page in self._pages(self._clock.moment().now):
+            await self._resume([row.stream for row in page])
+        await self._arm_next()
+
+    async def _arm_next(self) -> None:
+        when = await self._log.next_wake()
+        # What is due and could not be resumed (its code is missing) must not make the loop spin.
+        if when is not None and when > self._clock.moment().now:
+            self._arm(when)
+
+    async def stop(self) -> None:
+        """Wake nobody any more."""
+        self._is_stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])

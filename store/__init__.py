@@ -1,0 +1,1 @@
+"""The event log: append, read, prove. It has never heard of actors."""

@@ -1,0 +1,175 @@
+"""Between event types and bytes: tags, versions, upcasters, large values.
+
+A class name never reaches the disk: the tag, spelled by hand, does, so a class may be renamed or moved. Not here: what
+a payload may contain (the actors check that before). Invariant: `decode(encode(event)) == event`.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import msgspec
+
+from perdure.store.errors import PayloadTooLargeError, UndecodableEventError, UnencodableError, UnknownTagError, UsageError
+from perdure.store.records import Blob, NewEvent, Recorded
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+"""Lifts the data of one version to the next."""
+
+BLOB_THRESHOLD_BYTES = 64 * 1024
+"""A payload field over this goes to the blobs: rows stay small enough to be scanned."""
+
+EVENT_LIMIT_BYTES = 16 * 1024 * 1024
+"""The hard limit of one event with its blobs; what is larger belongs in a file whose path is recorded."""
+
+_NULL = msgspec.Raw(b"null")
+_NO_BLOBS: Mapping[str, bytes] = MappingProxyType({})
+_hash_map = msgspec.json.Decoder(dict[str, str])
+
+
+class Event(msgspec.Struct, frozen=True):
+    """A fact. Subclasses are frozen, named in the past tense, and spell their tag: `tag="circuit-opened"`."""
+
+    type_version: ClassVar[int] = 1
+    upcasters: ClassVar[Mapping[int, Upcaster]] = MappingProxyType({})
+    """From version n to n + 1, for every n below `type_version`."""
+
+
+class _Entry:
+    """What the codec knows of one event type."""
+
+    __slots__ = ("decoder", "kind", "payload_fields", "prefix", "tag")
+
+    def __init__(self, kind: type[Event], tag: str) -> None:
+        self.kind = kind
+        self.tag = tag
+        self.decoder = msgspec.json.Decoder(kind)
+        self.prefix = len(f'{{"type":"{tag}"')
+        self.payload_fields = tuple(f.name for f in msgspec.structs.fields(kind) if f.type is msgspec.Raw)
+
+
+class Codec:
+    """Encodes and decodes the registered event types."""
+
+    def __init__(
+        self,
+        types: Iterable[type[Event]],
+        *,
+        blob_threshold_bytes: int = BLOB_THRESHOLD_BYTES,
+        limit_bytes: int = EVENT_LIMIT_BYTES,
+    ) -> None:
+        """Register *types*.
+
+        Raises:
+            UsageError: two types share a tag, a tag is missing, or an upcaster is missing for an old version.
+        """
+        self._encoder = msgspec.json.Encoder()
+        self._threshold = blob_threshold_bytes
+        self._limit = limit_bytes
+        self._by_tag: dict[str, _Entry] = {}
+        self._by_type: dict[type[Event], _Entry] = {}
+        for kind in types:
+            self._register(kind)
+
+    def _register(self, kind: type[Event]) -> None:
+        tag = kind.__struct_config__.tag
+        if not isinstance(tag, str):
+            raise UsageError(f'{kind.__name__} has no tag: write class {kind.__name__}(Event, frozen=True, tag="…")')
+        missing = [n for n in range(1, kind.type_version) if n not in kind.upcasters]
+        if missing:
+            raise UsageError(f"{tag} is at version {kind.type_version} and has no upcaster from version {missing[0]}")
+        entry = _Entry(kind, tag)
+        if self._by_tag.setdefault(tag, entry).kind is not kind:
+            raise UsageError(f"the tag {tag!r} belongs to {self._by_tag[tag].kind.__name__} already")
+        self._by_type[kind] = self._by_tag[tag]
+
+    @property
+    def tags(self) -> frozenset[str]:
+        """The registered tags."""
+        return frozenset(self._by_tag)
+
+    def encode(self, event: Event) -> tuple[NewEvent, tuple[Blob, ...]]:
+        """Return *event* ready for the log, and the blobs that it refers to.
+
+        Raises:
+            UsageError: the type is not registered.
+            UnencodableError: a value is not JSON (a lone surrogate, an unsupported type).
+            PayloadTooLargeError: the event is over the limit.
+        """
+        entry = self._by_type.get(type(event))
+        if entry is None:
+            raise UsageError(f"{type(event).__name__} is not a registered event type")
+        try:
+            data = self._encoder.encode(event)
+        except (TypeError, ValueError, msgspec.MsgspecError) as error:
+            raise UnencodableError(where=f"event {entry.tag}", detail=str(error)) from error
+        if len(data) > self._threshold:
+            return self._encode_large(event, entry, len(data))
+        return NewEvent(entry.tag, type(event).type_version, _without_tag(data, entry)), ()
+
+    def _encode_large(self, event: Event, entry: _Entry, size: int) -> tuple[NewEvent, tuple[Blob, ...]]:
+        if size > self._limit:
+            raise PayloadTooLargeError(where=f"event {entry.tag}", size=size, limit=self._limit)
+        blobs: dict[str, Blob] = {}
+        for name in entry.payload_fields:
+            value = bytes(getattr(event, name))
+            if len(value) > self._threshold:
+                blobs[name] = Blob(sha256=hashlib.sha256(value).hexdigest(), data=value)
+        small = msgspec.structs.replace(event, **dict.fromkeys(blobs, _NULL))
+        data = _without_tag(self._encoder.encode(small), entry)
+        hashes = self._encoder.encode({name: blob.sha256 for name, blob in blobs.items()}) if blobs else None
+        return NewEvent(entry.tag, type(event).type_version, data, hashes), tuple(blobs.values())
+
+    def decode(self, recorded: Recorded, blobs: Mapping[str, bytes] = _NO_BLOBS) -> Event:
+        """Return the event; *blobs* holds the contents that `blob_hashes(recorded)` names.
+
+        Raises:
+            UnknownTagError: no registered type has the tag, or the version is newer than the type's.
+            UndecodableEventError: the data do not fit the type, or were erased.
+        """
+        entry = self._by_tag.get(recorded.type)
+        if entry is None or recorded.type_version > entry.kind.type_version:
+            raise UnknownTagError(tag=recorded.type, position=recorded.position, stream=recorded.stream)
+        if recorded.data is None:
+            raise _undecodable(recorded, "its payload was erased")
+        try:
+            if recorded.type_version < entry.kind.type_version:
+                event: Event = msgspec.convert(_lift(recorded, recorded.data, entry.kind), entry.kind)
+            else:
+                event = entry.decoder.decode(recorded.data)
+            if recorded.blobs is not None:
+                hashes = _hash_map.decode(recorded.blobs)
+                event = msgspec.structs.replace(event, **{n: msgspec.Raw(blobs[h]) for n, h in hashes.items()})
+        except (msgspec.MsgspecError, KeyError) as error:
+            raise _undecodable(recorded, str(error)) from error
+        return event
+
+
+def blob_hashes(recorded: Iterable[Recorded]) -> set[str]:
+    """Return the hashes of all blobs that the events refer to."""
+    return {h for event in recorded if event.blobs is not None for h in _hash_map.decode(event.blobs).values()}
+
+
+def _without_tag(data: bytes, entry: _Entry) -> bytes:
+    # The tag has a column of its own; msgspec writes it first, always.
+    rest = data[entry.prefix :]
+    return b"{" + rest[1:] if rest[:1] == b"," else b"{}"
+
+
+def _lift(recorded: Recorded, text: str, kind: type[Event]) -> dict[str, Any]:
+    data: dict[str, Any] = msgspec.json.decode(text)
+    for version in range(recorded.type_version, kind.type_version):
+        data = kind.upcasters[version](data)
+    raws = {f.encode_name for f in msgspec.structs.fields(kind) if f.type is msgspec.Raw}
+    return {k: msgspec.Raw(msgspec.json.encode(v)) if k in raws else v for k, v in data.items()}
+
+
+def _undecodable(recorded: Recorded, detail: str) -> UndecodableEventError:
+    return UndecodableEventError(
+        tag=recorded.type,
+        version=recorded.type_version,
+        position=recorded.position,
+        stream=recorded.stream,
+        detail=detail,
+    )

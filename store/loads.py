@@ -1,0 +1,116 @@
+"""Loading streams: one query for their tips and snapshots, then pages for the events of all of them together.
+
+The invariant: the second step asks only for versions that the first one saw, so an append in between changes nothing.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from perdure.store.connection import Connection
+from perdure.store.errors import CorruptLogError
+from perdure.store.pages import PAGE, decode_page
+from perdure.store.queries import queries
+from perdure.store.records import Index, Loaded, Recorded, Snapshot, StreamId
+from perdure.store.tips import Tip
+
+_NAMES: Final = 1_000
+"""Streams in one query; a snapshot may be large."""
+
+
+class _TipRow(msgspec.Struct, frozen=True, array_like=True):
+    name: StreamId
+    id: int
+    version: int
+    digest: str
+    is_open: int
+    wake_at: int | None
+    waits_on: str | None
+    snapshot_version: int | None
+    snapshot_schema: str | None
+    snapshot_data: str | None
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_tips = msgspec.json.Decoder(list[_TipRow]).decode
+
+Found = tuple[dict[StreamId, Tip], dict[StreamId, Snapshot]]
+_Range = tuple[int, int, int]
+
+
+async def load_tips(connection: Connection, path: Path, streams: Sequence[tuple[StreamId, str]]) -> Found:
+    """Return the tips of the streams that exist, and those snapshots whose schema is the one given.
+
+    Raises:
+        CorruptLogError: the last event of a stream is missing.
+    """
+    tips: dict[StreamId, Tip] = {}
+    snapshots: dict[StreamId, Snapshot] = {}
+    for start in range(0, len(streams), _NAMES):
+        text = await connection.value(queries()["tips"], (_encode(streams[start : start + _NAMES]).decode(),))
+        for row in _decode_tips(text):
+            if not row.digest:
+                raise CorruptLogError(path=str(path), position=None, detail=f"{row.name} lacks event {row.version}")
+            tips[row.name] = _tip(row)
+            if row.snapshot_version is not None:
+                snapshots[row.name] = _snapshot(row)
+    return tips, snapshots
+
+
+async def load_events(connection: Connection, found: Found) -> dict[StreamId, list[Recorded]]:
+    """Return the events after the snapshots, up to the tips."""
+    tips, snapshots = found
+    events: dict[StreamId, list[Recorded]] = {name: [] for name in tips}
+    wanted = [
+        (tip.id, snapshot.version if (snapshot := snapshots.get(name)) else 0, tip.version) for name, tip in tips.items()
+    ]
+    for page in _plan(wanted):
+        text = await connection.value(queries()["stream_ranges"], (_encode(page).decode(),))
+        for event in decode_page(text):
+            events[event.stream].append(event)
+    return events
+
+
+def compose(stream: StreamId, found: Found, events: Mapping[StreamId, Sequence[Recorded]]) -> Loaded:
+    """Return *stream* as a caller of `load` gets it."""
+    tips, snapshots = found
+    tip = tips.get(stream)
+    if tip is None:
+        return Loaded(stream, 0, None, (), None)
+    index = Index(tip.is_open, tip.wake_at, tip.waits_on)
+    return Loaded(stream, tip.version, snapshots.get(stream), tuple(events[stream]), index)
+
+
+def _plan(ranges: Sequence[_Range]) -> Iterator[list[_Range]]:
+    """Yield *ranges* in pages of at most PAGE events; one that is longer is cut."""
+    page: list[_Range] = []
+    room = PAGE
+    for stream, start, end in ranges:
+        after = start
+        while after < end:
+            upto = min(end, after + room)
+            page.append((stream, after, upto))
+            room -= upto - after
+            after = upto
+            if room == 0:
+                yield page
+                page, room = [], PAGE
+    if page:
+        yield page
+
+
+def _tip(row: _TipRow) -> Tip:
+    return Tip(
+        id=row.id,
+        version=row.version,
+        digest=bytes.fromhex(row.digest),
+        is_open=bool(row.is_open),
+        wake_at=row.wake_at,
+        waits_on=row.waits_on,
+    )
+
+
+def _snapshot(row: _TipRow) -> Snapshot:
+    return Snapshot(row.snapshot_version or 0, row.snapshot_schema or "", (row.snapshot_data or "").encode())
