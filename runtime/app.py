@@ -4,13 +4,15 @@ All state is in the log and in what is passed here; two runtimes on two files in
 """
 
 import asyncio
+import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
+from importlib import resources
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeAlias, TypeVar
 
 import msgspec
 import structlog
@@ -21,6 +23,7 @@ from perdure.actors.kernel.clock import Clock
 from perdure.actors.kernel.messages import Command
 from perdure.actors.kernel.payloads import Redaction, encode_payload
 from perdure.actors.kernel.system import ActorSystem
+from perdure.actors.tools.breaker import BreakerPolicy
 from perdure.actors.tools.definition import Tool
 from perdure.actors.tools.invoke import Invoker
 from perdure.actors.tools.tool import GetToolStatistics, GiveUpLost, ToolBehavior, ToolStatistics
@@ -28,7 +31,7 @@ from perdure.actors.workflows.definition import Workflow, digest
 from perdure.actors.workflows.engine import Engine
 from perdure.actors.workflows.run import RunBehavior, RunView, StartRun
 from perdure.runtime.calls import call_tool
-from perdure.runtime.clock import SystemClock
+from perdure.runtime.clock import HandMoved, SystemClock
 from perdure.runtime.handle import RunHandle
 from perdure.runtime.life import RUNTIME, CloseRuntime, LifeBehavior, OpenRuntime, RuntimeOpened
 from perdure.runtime.recovery import Reconciler, WaitingRun
@@ -44,6 +47,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _log = structlog.get_logger("perdure.runtime")
+
+OpenLog: TypeAlias = Callable[[Callable[[LogWriteError], None]], Awaitable[EventLog]]
+"""Opens a log; it is given whom to tell, before anybody else, that the log takes no more writes."""
 
 MAX_ID_LENGTH = 128
 """Of a run's id, so that idempotency keys stay below the limits of the services that they are sent to (255)."""
@@ -65,7 +71,7 @@ class RuntimeStatistics(msgspec.Struct, frozen=True):
 class Runtime:
     """Runs workflows on a log; `async with Runtime("agents.db", workflows=[…]) as rt`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what an application may pass, all by keyword
         self,
         path: str | os.PathLike[str],
         *,
@@ -75,7 +81,7 @@ class Runtime:
         secrets: Mapping[str, str] | Callable[[str], str | None] | None = None,
         resume: bool = True,
         clock: Clock | None = None,
-        log: Callable[[], EventLog] | None = None,
+        log: OpenLog | None = None,
     ) -> None:
         """Describe a runtime; nothing is opened before `async with`.
 
@@ -87,7 +93,7 @@ class Runtime:
             secrets: values that `Secret(name).reveal()` gives; environment variables when left out.
             resume: False leaves every open run asleep; `waiting()` says what waits and `resume()` goes on.
             clock: time; the system's when left out.
-            log: makes another event log than the file, for tests.
+            log: opens another event log than the file, such as `perdure.testing.MemoryDisk().open`.
 
         Raises:
             UsageError: two tools or two workflows have the same name, or something is not one.
@@ -100,7 +106,7 @@ class Runtime:
         self._resume_at_open = resume
         self._clock = clock or SystemClock()
         self._make_log = log
-        self._redaction = Redaction(self.settings.redacted_keys)
+        self.redaction = Redaction(self.settings.redacted_keys)
         self._is_open = False
         self._system: ActorSystem
         self._engine: Engine
@@ -123,17 +129,24 @@ class Runtime:
         try:
             await self._wire()
         except BaseException:
+            self._leave_clock()
             await self._log.close()
             raise
         self._is_open = True
         if self._resume_at_open:
-            await self._reconciler.resume_open()
+            try:
+                await self._reconciler.resume_open()
+            except BaseException:
+                await self.close()
+                raise
         return self
 
     async def _open_log(self) -> EventLog:
         if self._make_log is not None:
-            return self._make_log()
-        return await SqliteEventLog.open(self.path, synchronous=self.settings.synchronous, on_failure=self._log_failed)
+            return await self._make_log(self._log_failed)
+        return await SqliteEventLog.open(
+            self.path, synchronous=self.settings.synchronous, on_failure=self._log_failed, views=views()
+        )
 
     async def _wire(self) -> None:
         settings, log = self.settings, self._log
@@ -141,7 +154,9 @@ class Runtime:
         if isinstance(self._clock, SystemClock):
             self._clock.start(asyncio.get_running_loop(), newest[0].at if newest else 0)
         self._threads = WorkerThreads(settings.worker_threads)
-        invoker = Invoker(self._threads, self._redaction, self._secrets)
+        if isinstance(self._clock, HandMoved):
+            self._clock.attach(self._settle)
+        invoker = Invoker(self._threads, self.redaction, self._secrets, self._clock)
         self._engine = Engine(
             self._tools,
             self._workflows,
@@ -195,6 +210,34 @@ class Runtime:
         finally:
             self._threads.close()
             await self._log.close()
+            self._leave_clock()
+
+    async def abandon(self) -> None:
+        """End as `kill -9` would, as far as a process that lives on can; for tests of recovery. Idempotent.
+
+        What waited for the disk is lost, and nothing more is recorded. Unlike in a crash, `finally` blocks of workflows
+        and async tools run, and threads go on to the end of their calls, whose results are dropped. Whoever waits for a
+        run gets `LogWriteError`.
+        """
+        if not self._is_open:
+            return
+        self._is_open = False
+        self._log.abandon()
+        self._engine.log_failed(LogWriteError(detail="the runtime was abandoned"))
+        await self._reconciler.stop()
+        await self._engine.stop(0)
+        with contextlib.suppress(LogWriteError):
+            await self._system.stop()
+        self._threads.close()
+        self._leave_clock()
+
+    async def _settle(self) -> bool:
+        """Wait until no other thread works for this runtime; return whether one did."""
+        return any([await self._log.settle(), await self._threads.flights.settle()])
+
+    def _leave_clock(self) -> None:
+        if isinstance(self._clock, HandMoved):
+            self._clock.detach(self._settle)
 
     def _log_failed(self, error: BaseException) -> None:
         _log.error("the log failed: the runtime stops", error=str(error))
@@ -217,7 +260,7 @@ class Runtime:
         """
         return await self.with_options().start(workflow, *args, **kwargs)
 
-    def with_options(self, *, id: str | None = None, deadline: timedelta | None = None) -> "Start":  # noqa: A002 - the field's word
+    def with_options(self, *, id: str | None = None, deadline: timedelta | None = None) -> "Start":
         """Return a way to start runs with options.
 
         Args:
@@ -254,7 +297,7 @@ class Runtime:
             InvalidArgumentsError: the arguments do not fit; nothing was recorded.
         """
         self._opened()
-        arguments = tool.encode_arguments(args, kwargs, self._redaction)
+        arguments = tool.encode_arguments(args, kwargs, self.redaction)
         return await call_tool(self._engine, tool, arguments, None)  # type: ignore[no-any-return] # decoded as R
 
     # Recovery
@@ -264,10 +307,29 @@ class Runtime:
         self._opened()
         return await self._reconciler.waiting()
 
-    async def resume(self) -> None:
-        """Bring back every open run that does not sleep; what opening does unless told `resume=False`."""
+    async def resume(self, run: str | None = None) -> None:
+        """Bring back every open run that does not sleep; what opening does unless told `resume=False`.
+
+        With *run*, only that one. A run that sleeps is woken when its time comes. One whose code is missing stays as
+        it is; `waiting()` says so.
+        """
         self._opened()
-        await self._reconciler.resume_open()
+        if run is None:
+            await self._reconciler.resume_open()
+        else:
+            await self._reconciler.resume_run(stream_id(f"run/{run}"))
+
+    async def until_idle(self) -> None:
+        """Wait until no run can go on by itself now: each open one sleeps, waits for somebody or for its code.
+
+        What brought that about is durable on return. Wakes nobody and starts nothing.
+
+        Raises:
+            LogWriteError: the log failed; what was acknowledged is safe.
+        """
+        self._opened()
+        await self._engine.until_idle()
+        await self._log.flush()
 
     # Looking
 
@@ -310,7 +372,12 @@ class Runtime:
         Raises:
             UnencodableError, PayloadTooLargeError: it cannot be.
         """
-        return encode_payload(value, where=where, redaction=self._redaction)
+        return encode_payload(value, where=where, redaction=self.redaction)
+
+
+def views() -> str:
+    """Return the views over the log that become a part of the file."""
+    return resources.files("perdure.runtime").joinpath("views.sql").read_text(encoding="utf-8")
 
 
 class Start:
@@ -328,27 +395,27 @@ class Start:
             RunConflictError: the id belongs to a run of another workflow or with other input.
             UsageError, InvalidArgumentsError, LogWriteError, BacklogFullError: as `Runtime.start`.
         """
-        data = workflow.encode_input(args, kwargs, Redaction(self._runtime.settings.redacted_keys))
+        data = workflow.encode_input(args, kwargs, self._runtime.redaction)
         return await self._runtime.start_run(workflow, data, self._run, self._deadline)
 
 
-class Policies(Mapping[str, Any]):
+class Policies(Mapping[str, BreakerPolicy]):
     """The breaker policies of the registered tools, as they are registered."""
 
     def __init__(self, tools: Mapping[str, Tool[..., Any]]) -> None:
         self._tools = tools
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> BreakerPolicy:
         return self._tools[name].breaker
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._tools)
 
     def __len__(self) -> int:
         return len(self._tools)
 
 
-def _by_name(things: Iterable[Any], kind: type, word: str) -> dict[str, Any]:
+def _by_name(things: Iterable[Any], kind: type[Any], word: str) -> dict[str, Any]:
     named: dict[str, Any] = {}
     for thing in things:
         if not isinstance(thing, kind):
@@ -361,7 +428,7 @@ def _by_name(things: Iterable[Any], kind: type, word: str) -> dict[str, Any]:
 def _resolver(secrets: Mapping[str, str] | Callable[[str], str | None] | None) -> Callable[[str], str | None]:
     if secrets is None:
         return os.environ.get
-    return secrets.get if isinstance(secrets, Mapping) else secrets
+    return secrets if callable(secrets) else secrets.get
 
 
 def _run_id(run: str) -> str:

@@ -83,7 +83,7 @@ class BlockingRuntime:
         """Start a run; durable on return. See `Runtime.start`."""
         return BlockingRun(self, self.wait(self._runtime.start(workflow, *args, **kwargs)))
 
-    def start_as(self, id: str, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> "BlockingRun[R]":  # noqa: A002 - the field's word
+    def start_as(self, id: str, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> "BlockingRun[R]":
         """Start a run with an id, or find it; durable on return. See `Runtime.with_options`."""
         return BlockingRun(self, self.wait(self._runtime.with_options(id=id).start(workflow, *args, **kwargs)))
 

@@ -1,4 +1,4 @@
-"""One tool call outside of a run: guarded by the tool's circuit breaker and recorded, but never made again after a crash.
+"""One tool call outside of a run: guarded by the tool's circuit breaker, recorded, never made again after a crash.
 
 Its intent is durable before the tool runs (unless its effect is `read`). A crash in between leaves a `call-lost`.
 """
@@ -18,6 +18,7 @@ from perdure.actors.tools.invoke import Ended
 from perdure.actors.tools.outcome import Failure, Success
 from perdure.actors.tools.tool import Admit, RecordCancel, RecordFailure, RecordSuccess
 from perdure.actors.workflows.engine import Engine
+from perdure.store.protocols import Ticket
 
 
 async def call_tool(engine: Engine, tool: Tool[..., Any], arguments: bytes, timeout: timedelta | None) -> Any:
@@ -37,12 +38,11 @@ async def call_tool(engine: Engine, tool: Tool[..., Any], arguments: bytes, time
             await asked.ticket
         wait = admission.retry_after / SECOND
         raise CircuitOpenError(tool=tool.name, reason=admission.reason, retry_after_seconds=wait)
-    if intent is not None and asked.ticket is not None:
-        await asked.ticket  # Durable before visible: the intent is on disk before the effect leaves the process.
-    return await _make(engine, shell, tool, call, arguments, timeout or tool.timeout, admission)
+    intended = None if intent is None else asked.ticket
+    return await _make(engine, shell, tool, call, arguments, timeout or tool.timeout, admission, intended)
 
 
-async def _make(  # noqa: PLR0913 - one call, spelled out
+async def _make(
     engine: Engine,
     shell: Shell,
     tool: Tool[..., Any],
@@ -50,19 +50,22 @@ async def _make(  # noqa: PLR0913 - one call, spelled out
     arguments: bytes,
     timeout: timedelta | None,
     admission: Admission,
+    intended: Ticket | None,
 ) -> Any:
     system, generation = engine.system, admission.generation
     try:
+        if intended is not None:
+            await intended  # Durable before visible: the intent is on disk before the effect leaves the process.
         ended = await engine.invoker.invoke(tool, arguments, ToolContext(call, tool.name, call, 1), timeout)
     except asyncio.CancelledError:
-        system.transact(((shell, RecordCancel(call, generation, 0)),), correlation=call)
+        system.transact(((shell, RecordCancel(call, generation, 0)),), correlation=call, is_refusable=False)
         raise
-    done = system.transact(((shell, _record(call, generation, ended)),), correlation=call)
+    done = system.transact(((shell, _record(call, generation, ended)),), correlation=call, is_refusable=False)
     if done.ticket is not None:
         await done.ticket
     match ended.outcome:
-        case Success(result=result):
-            return tool.result_decoder.decode(result, tool.name)
+        case Success(value=value):
+            return value
         case Failure(error_type=kind, message=text):
             raise ToolFailedError(tool=tool.name, error_type=kind, reason=text) from ended.cause
 

@@ -51,10 +51,12 @@ class RunHandle(Generic[R]):
             UnknownRunError: there is no such run.
             UsageError: the runtime was closed meanwhile.
         """
-        ended = self._runtime.until_ended(self.id)
         view = await self.status()
         if not view.is_closed and view.status != "blocked":
-            view = await ended
+            ended = self._runtime.until_ended(self.id)
+            view = await self.status()  # it may have ended since it was asked first
+            if not view.is_closed and view.status != "blocked":
+                view = await ended
         return self._unwrap(view)
 
     def _unwrap(self, view: RunView) -> R:
@@ -67,7 +69,7 @@ class RunHandle(Generic[R]):
                 raise RunBlockedError(run=self.id, kind=view.error_type, account=view.error)
             case _:
                 decoder = self._decoder or PayloadDecoder(msgspec.json.Decoder(Any))
-                return decoder.decode(view.result, f"the result of run {self.id}")  # type: ignore[no-any-return] # Any without a workflow
+                return decoder.decode(view.result, f"the result of run {self.id}")
 
     async def cancel(self, reason: str = "cancelled by the application") -> bool:
         """Ask for the run to be cancelled; return False when it was closed already.

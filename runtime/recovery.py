@@ -63,7 +63,23 @@ class Reconciler:
         now = self._clock.moment().now
         async for page in self._pages(None):
             await self._resume([row.stream for row in page if row.wake_at is None or row.wake_at <= now])
-        await self._arm_next()
+        await self._arm_next(now)
+
+    async def resume_run(self, stream: StreamId) -> None:
+        """Bring back one open run, at once or, if it sleeps, when its time comes."""
+        now = self._clock.moment().now
+        row = await self._row(stream)
+        if row is None:
+            return
+        if row.wake_at is not None and row.wake_at > now:
+            self._arm(row.wake_at)
+        else:
+            await self._resume([stream])
+
+    async def _row(self, stream: StreamId) -> OpenStream | None:
+        # By name, the stream itself comes before all whose names it begins.
+        rows = await self._log.open_streams(stream, limit=1)
+        return rows[0] if rows and rows[0].stream == stream else None
 
     async def _pages(self, wake_before: int | None) -> AsyncIterator[list[OpenStream]]:
         after = ""
@@ -94,14 +110,16 @@ class Reconciler:
         self._task = asyncio.get_running_loop().create_task(self._wake())
 
     async def _wake(self) -> None:
-        async for page in self._pages(self._clock.moment().now):
+        now = self._clock.moment().now
+        async for page in self._pages(now):
             await self._resume([row.stream for row in page])
-        await self._arm_next()
+        await self._arm_next(now)
 
-    async def _arm_next(self) -> None:
-        when = await self._log.next_wake()
-        # What is due and could not be resumed (its code is missing) must not make the loop spin.
-        if when is not None and when > self._clock.moment().now:
+    async def _arm_next(self, now: int) -> None:
+        # Those due at *now* were looked at: what could not be resumed (its code is missing) must neither make the loop
+        # spin nor hide who comes after it. What came due since then is woken at once.
+        when = await self._log.next_wake(after=now)
+        if when is not None:
             self._arm(when)
 
     async def stop(self) -> None:

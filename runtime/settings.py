@@ -28,5 +28,3 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Sync tools running at the same time."""
     redacted_keys: frozenset[str] = REDACTED_KEYS
     """Names whose values never reach the log."""
-
-

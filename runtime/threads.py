@@ -1,6 +1,6 @@
 """Worker threads for functions that block: daemons, so that none of them can hold the interpreter's exit.
 
-`asyncio.to_thread` cannot be used: its threads are joined at exit, so one stuck tool would keep the process from ending.
+`asyncio.to_thread` cannot be used: its threads are joined at exit, so one stuck tool would keep the process alive.
 """
 
 import asyncio
@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
+
+from perdure.store.flights import Flights
 
 MAX_THREADS = 32
 """Sync tools running at the same time; more wait for a thread."""
@@ -22,7 +24,7 @@ class WorkerThreads:
         self._maximum = maximum
         self._queue: SimpleQueue[Work | None] = SimpleQueue()
         self._threads = 0
-        self._busy = 0
+        self.flights = Flights()
 
     async def run(self, call: Callable[[], Any]) -> Any:
         """Run *call* on a worker thread and return what it returns; on the loop only.
@@ -34,10 +36,10 @@ class WorkerThreads:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        if self._busy >= self._threads and self._threads < self._maximum:
+        if len(self.flights) >= self._threads and self._threads < self._maximum:
             self._threads += 1
             threading.Thread(target=self._work, name=f"perdure-worker-{self._threads}", daemon=True).start()
-        self._busy += 1
+        self.flights.took_off()
         self._queue.put((call, future, loop))
         return await future
 
@@ -61,7 +63,7 @@ class WorkerThreads:
             del work, call, future, loop, result, error
 
     def _hand_over(self, future: "asyncio.Future[Any]", result: Any, error: BaseException | None) -> None:
-        self._busy -= 1
+        self.flights.landed()
         if future.done():
             return
         if isinstance(error, StopIteration):  # a future refuses it

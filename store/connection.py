@@ -1,18 +1,21 @@
 """Connections to SQLite on threads of their own; the only module that knows aiosqlite.
 
 One writer, which alone writes and checkpoints, and one reader. Every method is one call to the thread. The invariant:
-the database, its -wal and its -shm are opened by SQLite only; POSIX locks fall with any close of the file in the process.
+the database, its -wal and its -shm are opened by SQLite only; POSIX locks fall with any close of the file in a process.
 """
 
+import asyncio
 import logging
 import os
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import aiosqlite
+
+from perdure.store.flights import Flights
 
 BUSY_SECONDS: Final = 5.0
 CHECKPOINT_BYTES: Final = 4 * 2**20
@@ -21,6 +24,7 @@ _JOIN_SECONDS: Final = 5.0
 
 Synchronous = Literal["full", "normal"]
 Row = tuple[Any, ...]
+_T = TypeVar("_T")
 
 _SETTINGS: Final = f"""
 PRAGMA mmap_size = 0;
@@ -33,10 +37,12 @@ PRAGMA journal_size_limit = {CHECKPOINT_BYTES};
 
 
 class Connection:
-    """An SQLite connection on its own thread; statements run in the order of the calls, also those of cancelled callers."""
+    """An SQLite connection on its own thread; statements run in the order of the calls, cancelled ones too."""
 
     def __init__(self, inner: aiosqlite.Connection) -> None:
         self._inner = inner
+        self.flights = Flights()
+        """The calls that the thread works on."""
         # Unclosed at the interpreter's exit: the thread is a daemon, so nothing hangs, and this ends it in good order.
         self._finalizer = weakref.finalize(self, _stop, inner, os.getpid())
 
@@ -48,30 +54,45 @@ class Connection:
             sqlite3.Error: SQLite refused.
         """
         _silence()
-        inner = aiosqlite.connect(
-            f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_SECONDS
-        )
+        inner = aiosqlite.connect(f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_SECONDS)
         # Its thread would keep the interpreter alive when nobody closes the log. As a daemon it dies with the process,
         # in the middle of a statement at worst, which SQLite survives as it survives a kill.
         thread = inner._thread  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - there is no other way (0.22)
         thread.daemon = True
-        return cls(await inner)
+        try:
+            return cls(await inner)
+        except BaseException:
+            # aiosqlite has told the thread to stop and does not wait; it must not outlive the loop it reports to.
+            thread.join(_JOIN_SECONDS)
+            raise
 
     async def rows(self, sql: str, parameters: Sequence[object] | dict[str, object] = ()) -> list[Row]:
         """Run one statement and return all its rows."""
-        return list(await self._inner.execute_fetchall(sql, parameters))  # type: ignore[arg-type]
+        return list(await self._ended(self._inner.execute_fetchall(sql, parameters)))  # type: ignore[arg-type]
 
-    async def value(self, sql: str, parameters: Sequence[object] | dict[str, object] = ()) -> Any:  # noqa: ANN401
+    async def value(self, sql: str, parameters: Sequence[object] | dict[str, object] = ()) -> Any:
         """Run one statement and return the first column of its first row."""
         return (await self.rows(sql, parameters))[0][0]
 
     async def script(self, sql: str) -> None:
         """Run several statements; the first error ends it."""
-        await self._inner.executescript(sql)
+        await self._ended(self._inner.executescript(sql))
 
     async def roll_back(self) -> None:
         """End a transaction that a failed script left open."""
         await self._inner.rollback()
+
+    async def _ended(self, call: Awaitable[_T]) -> _T:
+        self.flights.took_off()
+        try:
+            return await call
+        except asyncio.CancelledError:
+            # The statement runs on. Wait for its end, behind it in the thread's queue: a loop that is about to close
+            # must not be closed under the thread, which would die in it.
+            await self._inner.execute_fetchall("SELECT 1")
+            raise
+        finally:
+            self.flights.landed()
 
     async def close(self) -> None:
         """Run what was queued, then close. Idempotent."""
@@ -105,7 +126,7 @@ async def make_reader(connection: Connection) -> None:
 
 
 async def checkpoint(connection: Connection) -> bool:
-    """Copy the WAL into the database as far as readers allow, without waiting for them; return whether all of it was."""
+    """Copy the WAL into the database as far as readers allow, waiting for none; return whether all of it was."""
     [(busy, frames, done)] = await connection.rows("PRAGMA wal_checkpoint(PASSIVE)")
     return not busy and frames == done
 

@@ -66,7 +66,7 @@ class ConcurrencyError(StoreError):
 class CorruptLogError(StoreError):
     """The log on disk contradicts itself; it is not opened for writing."""
 
-    message = "the log {path} is damaged at position {position}: {detail}. Restore a backup, or run `perdure verify {path}`"
+    message = "the log {path} is damaged at position {position}: {detail}. Run `perdure verify`, or restore a backup"
     path: str
     position: int | None
     detail: str
@@ -142,9 +142,9 @@ class UndecodableEventError(StoreError):
 
 
 class LogWriteError(StoreError):
-    """The log refused a write and takes no more; what was acknowledged is safe, what waited is in doubt until reopened."""
+    """The log takes no more writes; what was acknowledged is safe, what waited is in doubt until it is reopened."""
 
-    message = "the log takes no more writes: {detail}. What was acknowledged is safe; reopen the log and ask again by id"
+    message = "the log takes no more writes: {detail}. What was acknowledged is safe: reopen it and ask again by id"
     detail: str
 
 

@@ -5,7 +5,8 @@ one after the other; it knows neither SQLite nor actors. The invariant: order of
 of commits; after one failed commit nothing is ever written again.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
 
 from perdure.store.batch import Batch, Bounds, Committer
 from perdure.store.errors import BacklogFullError, LogClosedError, LogWriteError, UsageError
@@ -15,6 +16,8 @@ from perdure.store.records import Append, Index, LogStatistics, Unit
 from perdure.store.staging import Origin, Stager, check, weigh
 from perdure.store.ticket import Ticket
 from perdure.store.tips import Tip, Tips
+
+_T = TypeVar("_T")
 
 
 class Journal:
@@ -37,12 +40,12 @@ class Journal:
         self._heads = origin.heads
         self._is_closing = False
 
-    def append(self, unit: Unit) -> Ticket:
+    def append(self, unit: Unit, *, is_refusable: bool = True) -> Ticket:
         """Add *unit* to the next commit and return its ticket; see `EventLog.append`."""
         self._check_open()
         tips = check(unit, self.tips)
         events, size = weigh(unit)
-        self._check_bounds(events, size)
+        self._check_bounds(events, size, is_refusable=is_refusable)
         batch = self._pipeline.batch_for(events, size, self._stager.position)
         self._stage(unit, tips, batch, size)
         if self._stager.position - self._headed >= self._bounds.head_every:
@@ -95,14 +98,22 @@ class Journal:
         if (ticket := self.barrier()) is not None:
             await ticket
 
-    async def settled(self, names: Iterable[str]) -> None:
-        """Return once what was appended to these streams is durable.
+    async def settled_read(self, names: Iterable[str], read: Callable[[], Awaitable[_T]]) -> _T:
+        """Return what *read* finds out about these streams, none of which was forgotten while it read.
+
+        What was appended to them before the call is durable by then.
 
         Raises:
             LogWriteError: it could not be made durable.
         """
-        for ticket in self.tips.waiting(names):
-            await ticket
+        names = frozenset(names)
+        while True:
+            for ticket in self.tips.waiting(names):
+                await ticket
+            with self.tips.loading(names) as attempt:
+                found = await read()
+            if not attempt.is_stale:
+                return found
 
     async def beyond(self, position: int) -> bool:
         """Return True once a position greater than *position* is durable; False when the log closed instead.
@@ -143,16 +154,18 @@ class Journal:
         if self._is_closing:
             raise LogClosedError
 
-    def _check_bounds(self, events: int, size: int) -> None:
+    def _check_bounds(self, events: int, size: int, *, is_refusable: bool) -> None:
         bounds, pipeline = self._bounds, self._pipeline
         if events > bounds.batch_events or size > bounds.unit_bytes:
             raise UsageError(
                 f"a unit of {events} events and {size} bytes is over the bound of {bounds.batch_events} events and "
                 f"{bounds.unit_bytes} bytes: append it in several units"
             )
-        waiting = pipeline.backlog_events
+        waiting = pipeline.backlog_events if is_refusable else 0
         # An empty backlog takes anything: a bound smaller than one unit must not stop the log for ever.
-        if waiting and (waiting + events > bounds.backlog_events or pipeline.backlog_bytes + size > bounds.backlog_bytes):
+        if waiting and (
+            waiting + events > bounds.backlog_events or pipeline.backlog_bytes + size > bounds.backlog_bytes
+        ):
             raise BacklogFullError(waiting=waiting, bound=bounds.backlog_events)
 
     def _stage(self, unit: Unit, tips: Sequence[Tip], batch: Batch, size: int) -> None:

@@ -59,17 +59,32 @@ async def load_tips(connection: Connection, path: Path, streams: Sequence[tuple[
     return tips, snapshots
 
 
-async def load_events(connection: Connection, found: Found) -> dict[StreamId, list[Recorded]]:
-    """Return the events after the snapshots, up to the tips."""
+async def load_events(connection: Connection, path: Path, found: Found) -> dict[StreamId, list[Recorded]]:
+    """Return the events after the snapshots, up to the tips.
+
+    Raises:
+        CorruptLogError: some of them are missing.
+    """
     tips, snapshots = found
+    names = {tip.id: name for name, tip in tips.items()}
     events: dict[StreamId, list[Recorded]] = {name: [] for name in tips}
     wanted = [
-        (tip.id, snapshot.version if (snapshot := snapshots.get(name)) else 0, tip.version) for name, tip in tips.items()
+        (tip.id, snapshot.version if (snapshot := snapshots.get(name)) else 0, tip.version)
+        for name, tip in tips.items()
     ]
     for page in _plan(wanted):
         text = await connection.value(queries()["stream_ranges"], (_encode(page).decode(),))
-        for event in decode_page(text):
-            events[event.stream].append(event)
+        found_events = decode_page(text)
+        start = 0
+        for stream, after, upto in page:
+            name, end = names[stream], start + upto - after
+            part = found_events[start:end]
+            # Guards the order that the query promises, too.
+            if not part or (part[0].stream, part[0].version, part[-1].version) != (name, after + 1, upto):
+                detail = f"{name} lacks events from {after + 1} to {upto}"
+                raise CorruptLogError(path=str(path), position=None, detail=detail)
+            events[name] += part
+            start = end
     return events
 
 

@@ -22,7 +22,7 @@ class Owner(msgspec.Struct, frozen=True):
 
     pid: int
     started: int
-    """Of the process, in clock ticks since boot where /proc tells (a pid is used again, a pid with its start is not)."""
+    """Of the process, in clock ticks since boot where /proc tells: a pid is used again, together with it is not."""
     host: str
 
     def __str__(self) -> str:

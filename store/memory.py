@@ -13,6 +13,7 @@ from perdure.store.errors import LogClosedError, LogWriteError
 from perdure.store.follow import follow
 from perdure.store.heads import HEADS
 from perdure.store.journal import Journal
+from perdure.store.matching import matches
 from perdure.store.records import (
     Index,
     Loaded,
@@ -24,7 +25,6 @@ from perdure.store.records import (
     StreamId,
     Unit,
 )
-from perdure.store.matching import matches
 from perdure.store.staging import Origin
 from perdure.store.ticket import Ticket
 from perdure.store.tips import Tip
@@ -70,7 +70,7 @@ class MemoryStorage:
 
     def tip(self, stream: StreamId) -> Tip:
         """Return the tip of *stream*."""
-        id = self.ids.get(stream)  # noqa: A001
+        id = self.ids.get(stream)
         if id is None:
             return Tip()
         state, newest = self.streams[id], self.events[self.versions[id][-1] - 1]
@@ -120,9 +120,9 @@ class MemoryEventLog:
         """Let the next commit fail with *error*, for tests of callers."""
         self.storage.failures.append(error)
 
-    def append(self, unit: Unit) -> Ticket:
+    def append(self, unit: Unit, *, is_refusable: bool = True) -> Ticket:
         """See `EventLog.append`."""
-        return self._journal.append(unit)
+        return self._journal.append(unit, is_refusable=is_refusable)
 
     def barrier(self) -> Ticket | None:
         """See `EventLog.barrier`."""
@@ -137,8 +137,7 @@ class MemoryEventLog:
         """See `EventLog.load`."""
         self._check_open()
         names = [name for name, _ in streams]
-        await self._journal.settled(names)
-        await asyncio.sleep(0)
+        await self._journal.settled_read(names, lambda: asyncio.sleep(0))
         for name in names:
             self._journal.tips.adopt(name, self.storage.tip(name))
         return [self._loaded(name, schema) for name, schema in streams]
@@ -174,12 +173,12 @@ class MemoryEventLog:
         found = [row for row in found if row.stream.startswith(prefix) and row.stream > after]
         return sorted(found, key=lambda row: row.stream)[:limit]
 
-    async def next_wake(self) -> int | None:
+    async def next_wake(self, after: int = 0) -> int | None:
         """See `EventLog.next_wake`."""
         self._check_open()
         await asyncio.sleep(0)
         times = [row.wake_at for row in self.storage.streams.values() if row.is_open and row.wake_at is not None]
-        return min(times, default=None)
+        return min((time for time in times if time > after), default=None)
 
     async def blobs(self, hashes: Iterable[str]) -> Mapping[str, bytes]:
         """See `EventLog.blobs`."""
@@ -200,6 +199,10 @@ class MemoryEventLog:
         """See `EventLog.flush`."""
         await self._journal.flush()
 
+    async def settle(self) -> bool:
+        """See `EventLog.settle`: there is no other thread."""
+        return False
+
     async def close(self) -> None:
         """See `EventLog.close`."""
         if not self._is_closed:
@@ -217,7 +220,7 @@ class MemoryEventLog:
 
     def _loaded(self, stream: StreamId, schema: str) -> Loaded:
         storage = self.storage
-        id = storage.ids.get(stream)  # noqa: A001
+        id = storage.ids.get(stream)
         if id is None:
             return Loaded(stream, 0, None, (), None)
         state, row = storage.streams[id], storage.snapshots.get(id)

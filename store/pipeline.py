@@ -26,6 +26,7 @@ class Pipeline:
         self.newest: Ticket | None = None
         self.backlog_events = self.backlog_bytes = 0
         self.commits = self.events = self.largest = 0
+        self._loop = asyncio.get_running_loop()
         self._committer = committer
         self._bounds = bounds
         self._on_failure = on_failure
@@ -54,7 +55,7 @@ class Pipeline:
             self._waiting.append(batch)
         if self._task is None:
             # A task starts in the next tick of the loop: all that is appended in this one shares its commit.
-            self._task = asyncio.get_running_loop().create_task(self._drain(), name="perdure journal")
+            self._task = self._loop.create_task(self._drain(), name="perdure journal")
 
     async def beyond(self, position: int) -> bool:
         """Return True once a position greater than *position* is durable; False when the log ended instead.
@@ -67,7 +68,7 @@ class Pipeline:
                 raise LogWriteError(detail=self.failure.detail) from self.failure
             if self._is_ended:
                 return False
-            sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            sleeper: asyncio.Future[None] = self._loop.create_future()
             self._sleepers.add(sleeper)
             try:
                 await sleeper
@@ -119,7 +120,7 @@ class Pipeline:
         durable: Batch | None = None
         while self._waiting:
             batch = self._committing = self._waiting.popleft()
-            commit = asyncio.get_running_loop().create_task(self._committer.commit(batch), name="perdure commit")
+            commit = self._loop.create_task(self._committer.commit(batch), name="perdure commit")
             await asyncio.sleep(0)
             # The disk is busy with this batch while those who waited for the one before are told.
             if durable is not None:

@@ -29,10 +29,14 @@ class Ticket(Awaitable[None], Protocol):
     """
 
     @property
-    def is_durable(self) -> bool: ...
+    def is_durable(self) -> bool:
+        """Whether everything up to here is on disk."""
+        ...
 
     @property
-    def error(self) -> BaseException | None: ...
+    def error(self) -> BaseException | None:
+        """Why the commit failed; None while it waits and when it is durable."""
+        ...
 
     def on_settled(self, callback: Callable[["Ticket"], None]) -> None:
         """Call *callback* on the loop once settled; at once if it is already."""
@@ -42,7 +46,7 @@ class Ticket(Awaitable[None], Protocol):
 class EventLog(Protocol):
     """An append-only log of streams with one order over all of them."""
 
-    def append(self, unit: Unit) -> Ticket:
+    def append(self, unit: Unit, *, is_refusable: bool = True) -> Ticket:
         """Add *unit* to the next commit and return its ticket; the stream's head moves at once.
 
         All of the unit is committed, or none. Events of one `append` get consecutive versions; positions follow the
@@ -50,8 +54,11 @@ class EventLog(Protocol):
 
         Raises:
             ConcurrencyError: a stream is not at the expected version; nothing was appended.
-            UsageError: a stream with `expected > 0` was not loaded, or the unit is empty or over the batch's bound.
-            BacklogFullError: more waits for the disk than the bound allows; nothing was appended.
+            UsageError: a stream was not loaded (a new one is loaded too, and found to be at version 0), is twice in the
+                unit, or belongs to the log; or the unit is empty or over its bound.
+            UnencodableError: a text of the unit cannot be written; nothing was appended.
+            BacklogFullError: more waits for the disk than the bound allows; nothing was appended. With
+                *is_refusable* False this is never raised: outcomes of what was dispatched are not refused.
             LogWriteError: an earlier commit failed; nothing is accepted any more.
             LogClosedError: the log was closed.
         """
@@ -99,15 +106,17 @@ class EventLog(Protocol):
         """
         ...
 
-    async def next_wake(self) -> int | None:
-        """Return the earliest `wake_at` of the open streams."""
+    async def next_wake(self, after: int = 0) -> int | None:
+        """Return the earliest `wake_at` of the open streams that is later than *after*."""
         ...
 
     async def blobs(self, hashes: Iterable[str]) -> Mapping[str, bytes]:
         """Return the content of the blobs that exist, by sha256."""
         ...
 
-    def statistics(self) -> LogStatistics: ...
+    def statistics(self) -> LogStatistics:
+        """Return the figures since the log was opened."""
+        ...
 
     @property
     def log_id(self) -> str:
@@ -120,6 +129,14 @@ class EventLog(Protocol):
         Raises:
             LogWriteError: it could not be made durable.
         """
+        ...
+
+    async def settle(self) -> bool:
+        """Wait until no other thread works for the log; return whether one did. For clocks that tests move by hand."""
+        ...
+
+    def abandon(self) -> None:
+        """Let go at once, as a crash would: what waits for the disk fails and is lost. For tests of recovery."""
         ...
 
     async def close(self) -> None:

@@ -59,16 +59,18 @@ LEFT JOIN snapshots AS n ON n.stream = s.id AND n.schema = w.value->>1;
 
 -- name: stream_ranges
 -- Events of many streams: rows of ?1 are [stream id, after version, up to version].
+-- The joins are CROSS, so they nest as written: ranges in their order, versions along the unique index. An ORDER BY would
+-- sort all of it again, which takes as long as the rest; the caller checks the order. The ranges are materialized,
+-- because JSON would be parsed again for every row.
+WITH w AS MATERIALIZED (
+    SELECT value->>0 AS stream, value->>1 AS low, value->>2 AS high FROM json_each(?1)
+)
 SELECT json_group_array(json_array(
-    position, name, version, type, type_version, at, data, blobs, correlation, causation, principal))
-FROM (
-    SELECT e.*, s.name
-    FROM json_each(?1) AS w
-    CROSS JOIN events AS e ON e.stream = w.value->>0 AND e.version > w.value->>1 AND e.version <= w.value->>2
-    JOIN streams AS s ON s.id = e.stream
-    ORDER BY w.key, e.version
-    LIMIT -1
-);
+    e.position, s.name, e.version, e.type, e.type_version, e.at, e.data, e.blobs, e.correlation, e.causation,
+    e.principal))
+FROM w
+CROSS JOIN streams AS s ON s.id = w.stream
+CROSS JOIN events AS e ON e.stream = w.stream AND e.version > w.low AND e.version <= w.high;
 
 -- name: open_streams
 -- The index of open work by name; the bounds are half open.
@@ -89,8 +91,8 @@ FROM (
 );
 
 -- name: next_wake
--- The earliest alarm: the first entry of a partial index.
-SELECT min(wake_at) FROM streams WHERE is_open AND wake_at IS NOT NULL;
+-- The earliest alarm after a time: one entry of a partial index.
+SELECT min(wake_at) FROM streams WHERE is_open AND wake_at IS NOT NULL AND wake_at > ?1;
 
 -- name: blobs
 -- Large values by their hash.

@@ -1,7 +1,7 @@
 """Reading a log from outside: other processes, the command line. It never writes, owns nothing and blocks its thread.
 
-Works beside a running owner and when nobody owns the log. The invariant: the file is opened by SQLite only, in `mode=ro`,
-and a page at a time, so a reader neither changes a log nor delays its owner for long.
+Works beside a running owner and when nobody owns the log. The invariant: the file is opened by SQLite only, in
+`mode=ro`, and read a page at a time, so a reader neither changes a log nor delays its owner for long.
 """
 
 import sqlite3
@@ -171,7 +171,7 @@ class LogReader:
         with _translated(self.path):
             yield from cursor
 
-    def _value(self, name: str, *parameters: object) -> Any:  # noqa: ANN401
+    def _value(self, name: str, *parameters: object) -> Any:
         with _translated(self.path):
             return self._connection.execute(queries()[name], parameters).fetchone()[0]
 
@@ -215,9 +215,7 @@ def _connect(path: Path, options: str) -> sqlite3.Connection:
     return connection
 
 
-def _authorize(
-    action: int, first: str | None, second: str | None, _database: str | None, _trigger: str | None
-) -> int:
+def _authorize(action: int, first: str | None, second: str | None, _database: str | None, _trigger: str | None) -> int:
     allowed = action in _ACTIONS or (action == sqlite3.SQLITE_PRAGMA and first in _PRAGMAS)
     if action == sqlite3.SQLITE_FUNCTION and second == "load_extension":
         allowed = False

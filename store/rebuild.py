@@ -6,12 +6,27 @@ it back.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import msgspec
 
 from perdure.store.evidence import EvidenceRow, Finding
 
 _decode_index = msgspec.json.Decoder(tuple[bool, int | None, str | None]).decode
+
+
+class DerivedRow(NamedTuple):
+    """A row of the query `stream_rows`."""
+
+    id: int
+    name: str
+    kind: str
+    version: int
+    is_open: int
+    wake_at: int | None
+    waits_on: str | None
+    first_at: int
+    last_at: int
 
 
 class StreamState:
@@ -44,32 +59,18 @@ class Rebuild:
             except msgspec.DecodeError as error:
                 yield Finding("rebuild", f"its idx cannot be read: {error}", row.position, row.name)
 
-    def compare(  # noqa: PLR0913 - a row of `streams`
-        self,
-        id: int,  # noqa: A002
-        name: str,
-        kind: str,
-        version: int,
-        is_open: int,
-        wake_at: int | None,
-        waits_on: str | None,
-        first_at: int,
-        last_at: int,
-    ) -> Iterator[Finding]:
+    def compare(self, stored: DerivedRow) -> Iterator[Finding]:
         """Yield each column of a row of `streams` that is not what the events say."""
-        state = self.streams.get(id)
+        name = stored.name
+        state = self.streams.get(stored.id)
         if state is None:
             yield Finding("rebuild", "it has a row and no event", None, name)
             return
-        columns = (
-            ("kind", kind, name.partition("/")[0]),
-            ("version", version, state.version),
-            ("is_open", bool(is_open), state.index[0]),
-            ("wake_at", wake_at, state.index[1]),
-            ("waits_on", waits_on, state.index[2]),
-            ("first_at", first_at, state.first_at),
-            ("last_at", last_at, state.last_at),
-        )
-        for column, stored, rebuilt in columns:
-            if stored != rebuilt:
-                yield Finding("rebuild", f"its {column} is {stored!r}, its events say {rebuilt!r}", None, name)
+        is_open, wake_at, waits_on = state.index
+        rebuilt = DerivedRow(
+            stored.id, name, name.partition("/")[0], state.version, is_open, wake_at, waits_on, state.first_at,
+            state.last_at,
+        )  # fmt: skip
+        for column, found, expected in zip(DerivedRow._fields, stored, rebuilt, strict=True):
+            if found != expected:
+                yield Finding("rebuild", f"its {column} is {found!r}, its events say {expected!r}", None, name)

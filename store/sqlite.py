@@ -21,9 +21,9 @@ from perdure.store.errors import LogClosedError, LogUnavailableError, LogWriteEr
 from perdure.store.faults import read_error
 from perdure.store.follow import follow
 from perdure.store.journal import Journal
-from perdure.store.loads import compose, load_events, load_tips
+from perdure.store.loads import Found, compose, load_events, load_tips
 from perdure.store.lock import OwnerLock
-from perdure.store.migrations import migrate
+from perdure.store.migrations import install_views, migrate
 from perdure.store.pages import NAME_END, Reading, reading
 from perdure.store.queries import queries, script
 from perdure.store.records import Loaded, LogStatistics, OpenStream, Query, Recorded, StreamId, Unit
@@ -63,12 +63,13 @@ class SqliteEventLog:
         synchronous: Synchronous = "full",
         bounds: Bounds | None = None,
         on_failure: Callable[[LogWriteError], None] | None = None,
+        views: str = "",
     ) -> "SqliteEventLog":
         """Take ownership of the log at *path*, which is made when it does not exist.
 
         With `synchronous="normal"` a power failure may take back what was acknowledged in the last moments; a crash of
         the process takes back nothing. *on_failure* is called once, on the loop, when the log refuses further writes,
-        before anybody else hears of it.
+        before anybody else hears of it. *views* are `CREATE VIEW` statements that become a part of the file.
 
         Raises:
             StoreLockedError: another runtime owns it.
@@ -79,14 +80,14 @@ class SqliteEventLog:
             SqliteTooOldError: this Python's SQLite lacks what is needed.
         """
         check_sqlite(sqlite3.sqlite_version_info)
-        resolved = Path(path).resolve()
+        resolved = _resolved(path)
         async with AsyncExitStack() as stack:
             lock = OwnerLock.acquire(resolved)
             stack.callback(lock.release)
             with _reading(resolved):
                 writer = await Connection.open(resolved, "rwc")
                 stack.push_async_callback(writer.close)
-                await _prepare(writer, resolved, synchronous)
+                await _prepare(writer, resolved, synchronous, views)
                 reader = await Connection.open(resolved, "ro")
                 stack.push_async_callback(reader.close)
                 await make_reader(reader)
@@ -97,9 +98,9 @@ class SqliteEventLog:
             stack.pop_all()
             return cls(_Parts(resolved, lock, writer, reader, committer), journal)
 
-    def append(self, unit: Unit) -> Ticket:
+    def append(self, unit: Unit, *, is_refusable: bool = True) -> Ticket:
         """See `EventLog.append`."""
-        return self._journal.append(unit)
+        return self._journal.append(unit, is_refusable=is_refusable)
 
     def barrier(self) -> Ticket | None:
         """See `EventLog.barrier`."""
@@ -121,13 +122,7 @@ class SqliteEventLog:
         """
         self._check_open()
         names = [name for name, _ in streams]
-        while True:
-            await self._journal.settled(names)
-            with self._journal.tips.loading(names) as attempt, _reading(self._parts.path):
-                found = await load_tips(self._reader, self._parts.path, streams)
-                events = await load_events(self._reader, found)
-            if not attempt.is_stale:
-                break
+        found, events = await self._journal.settled_read(names, lambda: self._load(streams))
         for name in names:
             self._journal.tips.adopt(name, found[0].get(name) or Tip())
         return [compose(name, found, events) for name in names]
@@ -161,9 +156,9 @@ class SqliteEventLog:
             text = await self._value("due_streams", *bounds, wake_before)
         return [OpenStream(*row) for row in _decode_open(text)]
 
-    async def next_wake(self) -> int | None:
+    async def next_wake(self, after: int = 0) -> int | None:
         """See `EventLog.next_wake`."""
-        earliest: int | None = await self._value("next_wake")
+        earliest: int | None = await self._value("next_wake", after)
         return earliest
 
     async def blobs(self, hashes: Iterable[str]) -> Mapping[str, bytes]:
@@ -195,6 +190,10 @@ class SqliteEventLog:
     async def flush(self) -> None:
         """See `EventLog.flush`."""
         await self._journal.flush()
+
+    async def settle(self) -> bool:
+        """See `EventLog.settle`."""
+        return any([await connection.flights.settle() for connection in (self._parts.writer, self._parts.reader)])
 
     async def close(self) -> None:
         """See `EventLog.close`. Cancelling the caller does not stop it."""
@@ -231,6 +230,11 @@ class SqliteEventLog:
                 if self._journal.failure is None:
                     await parts.committer.empty_wal()
 
+    async def _load(self, streams: Sequence[tuple[StreamId, str]]) -> tuple[Found, dict[StreamId, list[Recorded]]]:
+        with _reading(self._parts.path):
+            found = await load_tips(self._reader, self._parts.path, streams)
+            return found, await load_events(self._reader, self._parts.path, found)
+
     async def _run(self, steps: Reading) -> list[Recorded]:
         self._check_open()
         with _reading(self._parts.path):
@@ -242,7 +246,7 @@ class SqliteEventLog:
                 events: list[Recorded] = end.value
                 return events
 
-    async def _value(self, name: str, *parameters: object) -> Any:  # noqa: ANN401
+    async def _value(self, name: str, *parameters: object) -> Any:
         self._check_open()
         with _reading(self._parts.path):
             return await self._reader.value(queries()[name], parameters)
@@ -262,7 +266,11 @@ def check_sqlite(version: tuple[int, ...]) -> None:
         raise SqliteTooOldError(found=".".join(map(str, version)), needed=".".join(map(str, NEEDED_SQLITE)))
 
 
-async def _prepare(writer: Connection, path: Path, synchronous: Synchronous) -> None:
+def _resolved(path: str | os.PathLike[str]) -> Path:
+    return Path(path).resolve()  # so that two names of one file have one lock
+
+
+async def _prepare(writer: Connection, path: Path, synchronous: Synchronous, views: str) -> None:
     # The identity comes first: switching a foreign database to WAL would already change it.
     await migrate(writer, path)
     mode = await make_writer(writer, synchronous)
@@ -270,6 +278,7 @@ async def _prepare(writer: Connection, path: Path, synchronous: Synchronous) -> 
         raise LogUnavailableError(
             path=str(path), detail=f"SQLite offers journal mode {mode!r} here, not WAL: use a local file system"
         )
+    await install_views(writer, views)
     await writer.script(script("writer"))
 
 

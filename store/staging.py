@@ -88,9 +88,7 @@ class Stager:
         self._at, self._streams = at, streams
         self._apply(unit, at, steps, rows, batch)
 
-    def _step(  # noqa: PLR0913 - private, one call
-        self, unit: Unit, append: Append, tip: Tip, *, at: int, id: int, rows: list[EventRow]  # noqa: A002
-    ) -> _Step:
+    def _step(self, unit: Unit, append: Append, tip: Tip, *, at: int, id: int, rows: list[EventRow]) -> _Step:
         stream, events = append.stream, append.events
         correlation, causation, principal = unit.correlation, unit.causation, unit.principal
         version, previous = tip.version, tip.digest or genesis(self._log_id, stream)

@@ -13,12 +13,13 @@ from perdure.store.errors import LogWriteError
 class Ticket:
     """Settles once: durable, or failed. Cancelling a waiter cancels nothing but the wait."""
 
-    __slots__ = ("_callbacks", "_error", "_settled", "position")
+    __slots__ = ("_callbacks", "_error", "_settled", "_waiters", "position")
 
     def __init__(self) -> None:
         self._settled = False
         self._error: LogWriteError | None = None
         self._callbacks: list[Callable[[Ticket], None]] = []
+        self._waiters: list[asyncio.Future[None]] = []
         self.position = 0
         """The last position that this ticket stands for."""
 
@@ -49,7 +50,7 @@ class Ticket:
             self._callbacks.append(callback)
 
     def settle(self, error: LogWriteError | None = None) -> None:
-        """Settle and call whoever waits, in the order of registration; only the journal does this."""
+        """Settle, call whoever asked for it in the order of registration, wake the tasks; only the journal does this."""
         self._settled = True
         self._error = error
         callbacks, self._callbacks = self._callbacks, []
@@ -58,6 +59,10 @@ class Ticket:
                 callback(self)
             except Exception as failure:  # noqa: BLE001 - one waiter's bug must not cost the others their answer
                 _report(callback, failure)
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def __await__(self) -> Generator[object, None, None]:
         """Wait until settled.
@@ -66,20 +71,12 @@ class Ticket:
             LogWriteError: the commit failed; whether it reached the disk is known after reopening.
         """
         if not self._settled:
-            yield from self._future().__await__()
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            yield from waiter
         if self._error is not None:
             # A new exception for every waiter: a shared one would collect the tracebacks of all of them.
             raise LogWriteError(detail=self._error.detail) from self._error
-
-    def _future(self) -> asyncio.Future[None]:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def wake(_: Ticket) -> None:
-            if not future.done():
-                future.set_result(None)
-
-        self._callbacks.append(wake)
-        return future
 
 
 def _report(callback: Callable[[Ticket], None], failure: Exception) -> None:

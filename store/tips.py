@@ -17,10 +17,10 @@ class Tip:
 
     __slots__ = ("digest", "id", "is_open", "ticket", "version", "waits_on", "wake_at")
 
-    def __init__(  # noqa: PLR0913 - the columns of a row of `streams`
+    def __init__(
         self,
         *,
-        id: int = 0,  # noqa: A002 - the column's name
+        id: int = 0,
         version: int = 0,
         digest: bytes = b"",
         is_open: bool = True,
@@ -69,7 +69,7 @@ class Tips:
         """
         tip = self._tips.get(stream)
         if tip is None:
-            raise UsageError(f"stream {stream} was not loaded: `await log.load([(stream, schema)])` before the first append")
+            raise UsageError(f"stream {stream} was not loaded: call `await log.load([(stream, schema)])` before")
         if tip.version != expected:
             raise ConcurrencyError(stream=stream, expected=expected, actual=tip.version)
         return tip
@@ -98,9 +98,9 @@ class Tips:
         names = frozenset(names)
         for loading in self._loads:
             loading.is_stale = loading.is_stale or not loading.names.isdisjoint(names)
-        for name in names:
-            tip = self._tips.pop(name, None)
-            if tip is not None and tip.ticket is not None and not tip.ticket.is_settled:
-                # Tickets settle in the order of positions: the newest stands for all.
-                if self._forgotten is None or self._forgotten.position <= tip.ticket.position:
-                    self._forgotten = tip.ticket
+        dropped = [tip for name in names if (tip := self._tips.pop(name, None)) is not None]
+        waiting = [tip.ticket for tip in dropped if tip.ticket is not None and not tip.ticket.is_settled]
+        if self._forgotten is not None:
+            waiting.append(self._forgotten)
+        # Tickets settle in the order of positions: the newest stands for all.
+        self._forgotten = max(waiting, key=lambda ticket: ticket.position, default=None)

@@ -26,8 +26,12 @@ MAY_IMPORT_AIOSQLITE = {
     "perdure.store.connection": "it is the connection",
 }
 MAY_IMPORT_SQLITE3 = {
-    "perdure.store.connection": "it is the connection",
-    "perdure.store.sqlite": "it translates the errors of sqlite3, once",
+    "perdure.store.faults": "it translates the errors of sqlite3, once",
+    "perdure.store.sqlite": "it catches them while reading, and asks for the version",
+    "perdure.store.committer": "it catches them while writing",
+    "perdure.store.reader": "it is the connection of processes that only read",
+    "perdure.store.audit": "a file that SQLite cannot read is a finding",
+    "perdure.store.doctor": "it tells the version, and what is wrong with a file",
 }
 # The owner's POSIX locks on the log fall with any close of its file in the process (rule 3): so nobody opens files
 # who does not have to, and who does never opens the log, its -wal or its -shm.
@@ -35,6 +39,7 @@ MAY_OPEN_FILES = {
     "perdure.store.lock": "the owner's lock is a file of its own beside the log",
     "perdure.store.queries": "it reads the SQL that is shipped with the package",
     "perdure.store.migrations": "it reads the SQL that is shipped with the package",
+    "perdure.runtime.cli.loading": "it reads the input that a person names, before a log is opened",
 }
 
 FILE_METHODS = {"read_bytes", "read_text", "write_bytes", "write_text", "copyfile", "copyfileobj", "copy2", "fdopen"}

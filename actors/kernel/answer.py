@@ -86,6 +86,10 @@ class Answer(pykka.Future[T]):
                 return
         callback()
 
+    def _forget(self, callback: Callable[[], None]) -> None:
+        with self._lock:
+            self._callbacks = [c for c in self._callbacks or () if c is not callback]
+
     def get(self, *, timeout: float | None = None) -> T:
         """Block this thread until the answer is there, at most *timeout* seconds.
 
@@ -113,8 +117,16 @@ class Answer(pykka.Future[T]):
         if not self._settled:
             loop = asyncio.get_running_loop()
             future: asyncio.Future[None] = loop.create_future()
-            self.on_settled(lambda: _wake(loop, future))
-            yield from future
+
+            def wake() -> None:
+                _wake(loop, future)
+
+            self.on_settled(wake)
+            try:
+                yield from future
+            except BaseException:
+                self._forget(wake)
+                raise
         return self._result()
 
     __iter__ = __await__

@@ -15,7 +15,9 @@ class Behavior(Protocol[S]):
     """The rules of one kind of actor, whose streams are named `kind/…`."""
 
     @property
-    def kind(self) -> str: ...
+    def kind(self) -> str:
+        """The first part of the names of its streams."""
+        ...
 
     @property
     def state_type(self) -> type[S]:

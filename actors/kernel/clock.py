@@ -12,14 +12,25 @@ SECOND = 1_000_000
 class Timer(Protocol):
     """A call that is due later."""
 
-    def cancel(self) -> None: ...
+    def cancel(self) -> None:
+        """Do not call; without effect once called."""
+        ...
 
 
 class Clock(Protocol):
     """Tells the time and calls back; on the event loop's thread only."""
 
-    def moment(self) -> Moment: ...
+    def moment(self) -> Moment:
+        """Return the time now."""
+        ...
 
     def call_at(self, when: int, callback: Callable[[], None]) -> Timer:
         """Call *callback* on the loop once `now` is *when* (microseconds) or later; never inside this call."""
+        ...
+
+    def call_after(self, micros: int, callback: Callable[[], None]) -> Timer:
+        """Call *callback* on the loop once `steady` has moved by *micros*; never inside this call.
+
+        For limits on what is going on in this process: setting the system's clock must not end them.
+        """
         ...

@@ -5,7 +5,8 @@ Invariant: a stream has at most one shell, and a shell leaves only when nothing 
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from perdure.actors.kernel.answer import Answer
@@ -38,6 +39,7 @@ class Directory:
         self._wanted: dict[StreamId, Answer[Shell]] = {}
         self._records: dict[StreamId, Record] = {}
         self._resting: set[StreamId] = set()
+        self._readings: list[set[StreamId]] = []
         self._loading: asyncio.Task[None] | None = None
         self._sweeper: Timer | None = None
 
@@ -116,16 +118,35 @@ class Directory:
         if not streams:
             return
         try:
-            loaded = await self._system.log.load([(s, self.core(s).schema) for s in streams])
-            blobs = await self._system.log.blobs(blob_hashes(e for one in loaded for e in one.events))
-        except BaseException as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+            with self.reading() as left:
+                loaded = await self._system.log.load([(s, self.core(s).schema) for s in streams])
+                blobs = await self._system.log.blobs(blob_hashes(e for one in loaded for e in one.events))
+        except BaseException as error:
             for stream in streams:
                 self._settle(stream, error)
             if isinstance(error, Exception):
                 return
             raise
         for one in loaded:
-            self._settle(one.stream, self._revive(one, blobs))
+            # Somebody else may have brought it here meanwhile, and even sent it away again: then it is read once more.
+            shell = self._active.get(one.stream)
+            if shell is not None or one.stream not in left:
+                self._settle(one.stream, shell or self._revive(one, blobs))
+
+    @contextmanager
+    def reading(self) -> Generator[set[StreamId]]:
+        """Collect the streams whose actor leaves memory while the block runs: what was read of them may be old."""
+        left: set[StreamId] = set()
+        self._readings.append(left)
+        try:
+            yield left
+        finally:
+            self._readings = [reading for reading in self._readings if reading is not left]
+
+    def _left(self, stream: StreamId) -> None:
+        self._system.log.forget([stream])
+        for reading in self._readings:
+            reading.add(stream)
 
     def _revive(self, loaded: Loaded, blobs: Mapping[str, bytes]) -> Shell | PerdureError:
         core = self.core(loaded.stream)
@@ -193,10 +214,10 @@ class Directory:
         self._records[shell.stream] = record
         if self._active.get(shell.stream) is shell:
             del self._active[shell.stream]
-        self._system.log.forget([shell.stream])
+        self._left(shell.stream)
         envelopes = list(shell.actor_inbox)
         shell.actor_inbox.clear()
-        shell.actor_stopped.set()
+        shell.leave()
         return envelopes
 
     def hold_back(self, stream: StreamId, envelopes: Iterable[Envelope]) -> None:
@@ -216,11 +237,11 @@ class Directory:
 
     def passivate(self, shell: Shell) -> bool:
         """Take *shell* out of memory if it is idle and what it appended is durable; return whether it left."""
-        if not shell.is_idle or self._system.log.barrier() is not None or self._active.get(shell.stream) is not shell:
+        if not shell.is_idle or not shell.is_durable or self._active.get(shell.stream) is not shell:
             return False
         del self._active[shell.stream]
-        self._system.log.forget([shell.stream])
-        shell.actor_stopped.set()
+        self._left(shell.stream)
+        shell.leave()
         return True
 
     def _sweep_later(self) -> None:
@@ -245,8 +266,8 @@ class Directory:
             await asyncio.wait([self._loading])
         for stream in list(self._held):
             self._settle(stream, ActorStoppedError(stream=stream))
-        while any(shell.actor_inbox for shell in self._active.values()):
+        while any(shell.actor_inbox for shell in self._active.values()):  # noqa: ASYNC110 - a few turns, once in a life
             await asyncio.sleep(0)
         for shell in self._active.values():
-            shell.actor_stopped.set()
+            shell.leave()
         self._active.clear()

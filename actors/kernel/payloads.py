@@ -6,15 +6,19 @@ Arguments and results pass through here on their way in and out, live and replay
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import msgspec
 
 from perdure.store.errors import PayloadTooLargeError, UnencodableError, UsageError
 
 T = TypeVar("T")
+
+JsonObject: TypeAlias = dict[str, Any]
+JsonArray: TypeAlias = list[Any]
 
 PAYLOAD_LIMIT_BYTES = 8 * 1024 * 1024
 """The hard limit of one value; half the limit of an event, so that arguments and result fit."""
@@ -87,9 +91,14 @@ class SecretScope:
 _SCOPE: ContextVar[SecretScope | None] = ContextVar("perdure_secrets", default=None)
 
 
-def enter_scope(scope: SecretScope) -> None:
-    """Make *scope* the one that `Secret.reveal` uses in this context."""
-    _SCOPE.set(scope)
+@contextmanager
+def entered(scope: SecretScope) -> Generator[None]:
+    """Make *scope* the one that `Secret.reveal` uses while the block runs, in this context and in copies of it."""
+    token = _SCOPE.set(scope)
+    try:
+        yield
+    finally:
+        _SCOPE.reset(token)
 
 
 class Redaction:
@@ -109,15 +118,20 @@ class Redaction:
         return _encoder.encode(self._walk(msgspec.json.decode(data)))
 
     def _walk(self, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {k: self._item(k, v) for k, v in value.items()}
-        return [self._walk(v) for v in value] if isinstance(value, list) else value
+        match value:
+            case dict():
+                return {k: self._item(k, v) for k, v in cast("JsonObject", value).items()}
+            case list():
+                return [self._walk(v) for v in cast("JsonArray", value)]
+            case _:
+                return value
 
     def _item(self, key: str, value: Any) -> Any:
         if key.lower().replace("-", "_") not in self._names:
             return self._walk(value)
-        is_reference = isinstance(value, dict) and value.keys() == {"$secret"}
-        return value if value is None or is_reference else REDACTED
+        if value is None or (isinstance(value, dict) and cast("JsonObject", value).keys() == {"$secret"}):
+            return cast("object", value)
+        return REDACTED
 
 
 def encode_payload(
@@ -188,19 +202,24 @@ def _largest(value: object, where: str) -> str:
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, object]]:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _leaves(item, f"{path}.{key}")
-    elif isinstance(value, list):
-        for number, item in enumerate(value):
-            yield from _leaves(item, f"{path}[{number}]")
-    else:
-        yield path, value
+    match value:
+        case dict():
+            for key, item in cast("JsonObject", value).items():
+                yield from _leaves(item, f"{path}.{key}")
+        case list():
+            for number, item in enumerate(cast("JsonArray", value)):
+                yield from _leaves(item, f"{path}[{number}]")
+        case _:
+            yield path, value
 
 
 def _map_text(value: Any, change: Callable[[str], str]) -> Any:
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, dict):
-        return {change(k): _map_text(v, change) for k, v in value.items()}
-    return [_map_text(v, change) for v in value] if isinstance(value, list) else value
+    match value:
+        case str():
+            return change(value)
+        case dict():
+            return {change(k): _map_text(v, change) for k, v in cast("JsonObject", value).items()}
+        case list():
+            return [_map_text(v, change) for v in cast("JsonArray", value)]
+        case _:
+            return value

@@ -4,13 +4,15 @@ It decides nothing itself. Invariant: its state is the fold of the events that i
 counts them.
 """
 
+import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pykka
 
 from perdure.actors.kernel.answer import Answer
 from perdure.actors.kernel.messages import Command, Index
+from perdure.store.protocols import Ticket
 from perdure.store.records import StreamId
 
 if TYPE_CHECKING:
@@ -39,8 +41,13 @@ class Mailbox(deque[Envelope]):
 
     __slots__ = ()
 
-    put = deque[Envelope].append
-    get = deque[Envelope].popleft
+    def put(self, envelope: Envelope, /) -> None:
+        """Queue an envelope."""
+        self.append(envelope)
+
+    def get(self) -> Envelope:
+        """Take the oldest envelope out."""
+        return self.popleft()
 
     def empty(self) -> bool:
         """Return whether nothing waits."""
@@ -54,10 +61,15 @@ class Shell(pykka.Actor):
     not used, since two runtimes in one process must not know of each other.
     """
 
-    actor_inbox: Mailbox
+    actor_inbox: Mailbox  # type: ignore[assignment] # pyright: ignore[reportIncompatibleVariableOverride] # a narrower inbox
 
     def __init__(self, system: "ActorSystem", core: "Core[Any]", revived: "Revived[Any]") -> None:
-        super().__init__()
+        # Not super().__init__(): it draws a UUID and makes an Event and a reference for every actor, 1.5 KB that nobody
+        # asks for here. What it promises is below, made when somebody does.
+        self.actor_urn = revived.stream
+        self.actor_inbox = self._create_actor_inbox()
+        self._stopped: threading.Event | None = None
+        self._has_left = False
         self.stream: StreamId = revived.stream
         self.core = core
         self.state: Any = revived.state
@@ -67,6 +79,8 @@ class Shell(pykka.Actor):
         self.pins = 0
         """How many tasks work for this actor; it stays in memory as long as there is one."""
         self.last_used = 0
+        self.ticket: Ticket | None = None
+        """Of the last unit with events of this actor: when it is durable, so is all that the state rests on."""
         self._system = system
         self._is_scheduled = False
 
@@ -78,6 +92,26 @@ class Shell(pykka.Actor):
     def _create_future() -> Answer[Any]:
         return Answer()
 
+    @property
+    def actor_ref(self) -> "pykka.ActorRef[Self]":
+        """A reference of pykka's kind; ours are `Ref`, which finds an actor that is not in memory."""
+        return pykka.ActorRef(self)
+
+    @property
+    def actor_stopped(self) -> threading.Event:  # type: ignore[override] # pyright: ignore[reportIncompatibleVariableOverride] # as above
+        """Whether the actor has left memory, as pykka's references ask for it."""
+        if self._stopped is None:
+            self._stopped = threading.Event()
+            if self._has_left:
+                self._stopped.set()
+        return self._stopped
+
+    def leave(self) -> None:
+        """Note that the actor has left memory."""
+        self._has_left = True
+        if self._stopped is not None:
+            self._stopped.set()
+
     def _start_actor_loop(self) -> None:
         """Do nothing: the loop is the event loop, and `put` asks it for a turn."""
 
@@ -85,6 +119,11 @@ class Shell(pykka.Actor):
     def is_idle(self) -> bool:
         """Whether it may leave memory: nothing waits and nobody works for it."""
         return not self.actor_inbox and not self.pins
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether everything that its state rests on is on disk."""
+        return self.ticket is None or self.ticket.is_durable
 
     def put(self, envelope: Envelope) -> None:
         """Queue *envelope* and see to it that it is handled."""

@@ -28,5 +28,6 @@ def after_failure(record: Record, reason: str, now: int) -> tuple[Record, float 
     """Return the new record and the seconds to wait before a restart; None parks the actor."""
     failures = 1 if now - record.last_at > FORGIVEN_AFTER else record.failures + 1
     if failures > len(BACKOFF_SECONDS):
-        return Record(failures, now, f"{reason} ({failures} failures, the last restarts did not help)", is_parked=True), None
+        parked = f"{reason} ({failures} failures, the last restarts did not help)"
+        return Record(failures, now, parked, is_parked=True), None
     return Record(failures, now, reason), BACKOFF_SECONDS[failures - 1]

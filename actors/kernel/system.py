@@ -24,7 +24,7 @@ from perdure.actors.kernel.supervision import after_failure
 from perdure.store.codec import Codec
 from perdure.store.errors import PerdureError, StoreError
 from perdure.store.protocols import EventLog, Ticket
-from perdure.store.records import Append, Blob, StreamId, Unit
+from perdure.store.records import Append, Blob, NewEvent, StreamId, Unit
 
 MAILBOX_BOUND = 10_000
 """Messages that may wait for one actor."""
@@ -80,11 +80,13 @@ class ActorSystem:
         correlation: str | None = None,
         causation: str | None = None,
         principal: str | None = None,
+        is_refusable: bool = True,
     ) -> Transaction:
         """Decide commands of several actors as one unit: all their events are appended, or none.
 
         Atomic, since nothing is awaited. The actors' states move at once and may run ahead of the disk; effects are
-        performed when the unit is durable.
+        performed when the unit is durable. *is_refusable* is False for what reports facts (the outcome of a call): the
+        log takes them however much waits for the disk.
 
         Raises:
             PerdureError: an actor refused, or the log did; nothing happened.
@@ -93,7 +95,7 @@ class ActorSystem:
         replies: list[Any] = []
         appends: list[Append] = []
         blobs: list[Blob] = []
-        moved: list[tuple[Shell, Any, int]] = []
+        moved: list[tuple[Shell, Any]] = []
         effects: list[tuple[Shell, Effect]] = []
         for shell, command in moves:
             decision = shell.core.behavior.decide(shell.state, command, moment)
@@ -101,20 +103,21 @@ class ActorSystem:
             if decision.events:
                 state, append = self._stage(shell, decision, blobs)
                 appends.append(append)
-                moved.append((shell, state, len(append.events)))
-            effects.extend((shell, effect) for effect in decision.effects)
+                moved.append((shell, state))
+            for effect in decision.effects:
+                effects.append((shell, effect))
         if not appends:
             ticket = self.log.barrier()
         else:
-            ticket = self.log.append(
-                Unit(tuple(appends), moment.now, correlation, causation, principal, tuple(blobs))
-            )
-            self._swap(moved, appends, moment)
+            unit = Unit(tuple(appends), moment.now, correlation, causation, principal, tuple(blobs))
+            ticket = self.log.append(unit, is_refusable=is_refusable)
+            _swap(moved, appends, moment, ticket)
         self._perform_when_durable(effects, ticket)
         return Transaction(replies, ticket)
 
     def _stage(self, shell: Shell, decision: Decision[Any], blobs: list[Blob]) -> tuple[Any, Append]:
-        behavior, state, encoded = shell.core.behavior, shell.state, []
+        behavior, state = shell.core.behavior, shell.state
+        encoded: list[NewEvent] = []
         for event in decision.events:
             new, large = self.codec.encode(event)
             encoded.append(new)
@@ -124,16 +127,6 @@ class ActorSystem:
         snapshot = shell.core.snapshot(state, shell.version + len(encoded), shell.snapshot_version)
         changed = None if index == shell.index else index
         return state, Append(shell.stream, shell.version, tuple(encoded), changed, snapshot)
-
-    def _swap(self, moved: list[tuple[Shell, Any, int]], appends: list[Append], moment: Moment) -> None:
-        for (shell, state, count), append in zip(moved, appends, strict=True):
-            shell.state = state
-            shell.version += count
-            shell.last_used = moment.now
-            if append.index is not None:
-                shell.index = append.index
-            if append.snapshot is not None:
-                shell.snapshot_version = append.snapshot.version
 
     def _perform_when_durable(self, effects: list[tuple[Shell, Effect]], ticket: Ticket | None) -> None:
         if not effects:
@@ -250,6 +243,18 @@ class ActorSystem:
         """Answer messages whose actor will not come back in this life."""
         for envelope in envelopes:
             self.refuse(envelope, ActorStoppedError(stream=stream))
+
+
+def _swap(moved: list[tuple[Shell, Any]], appends: list[Append], moment: Moment, ticket: Ticket) -> None:
+    for (shell, state), append in zip(moved, appends, strict=True):
+        shell.state = state
+        shell.version += len(append.events)
+        shell.last_used = moment.now
+        shell.ticket = ticket
+        if append.index is not None:
+            shell.index = append.index
+        if append.snapshot is not None:
+            shell.snapshot_version = append.snapshot.version
 
 
 def _failed(shell: Shell, error: BaseException) -> PerdureError:

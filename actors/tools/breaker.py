@@ -1,7 +1,7 @@
 """The circuit breaker: a pure state machine over the outcomes of calls.
 
 It decides nothing about time, threads or calls: it is told the moment and answers with transitions. Every transition
-starts a new generation; the outcome of a call admitted in an older generation counts in the statistics and moves nothing.
+starts a new generation; the outcome of a call admitted in an older one counts in the statistics and moves nothing.
 Times are microseconds on the steady clock. Source: M. Nygard, Release It!, 2nd ed., ch. 5 (Circuit Breaker).
 """
 
@@ -108,7 +108,7 @@ def admit(state: Breaker, policy: BreakerPolicy, call: str, life: int, now: int)
     if state.circuit is Circuit.OPEN:
         left = state.opened_at + _micros(policy.reset_timeout) - now
         if left >= 0:
-            return Admission(is_admitted=False, generation=state.generation, retry_after=left + 1, reason=state.reason), []
+            return _refused(state, state.reason, retry_after=left + 1), []
         generation = state.generation + 1
         return Admission(is_admitted=True, generation=generation), [
             CircuitHalfOpened(generation, now),
@@ -116,13 +116,15 @@ def admit(state: Breaker, policy: BreakerPolicy, call: str, life: int, now: int)
         ]
     in_flight = sum(1 for _, probe_life in state.probes if probe_life == life)
     if in_flight >= min(policy.probes, policy.successes_to_close - state.probe_successes):
-        return Admission(is_admitted=False, generation=state.generation, reason="a probe is in flight"), []
+        return _refused(state, "a probe is in flight"), []
     return Admission(is_admitted=True, generation=state.generation), [ProbeAdmitted(call, life)]
 
 
-def judge(
-    state: Breaker, policy: BreakerPolicy, *, generation: int, failure: str | None, now: int
-) -> list[Transition]:
+def _refused(state: Breaker, reason: str, retry_after: int = 0) -> Admission:
+    return Admission(is_admitted=False, generation=state.generation, retry_after=retry_after, reason=reason)
+
+
+def judge(state: Breaker, policy: BreakerPolicy, *, generation: int, failure: str | None, now: int) -> list[Transition]:
     """Return the transitions that the outcome of a call causes; *failure* says what went wrong, None is a success."""
     if generation != state.generation:
         return []

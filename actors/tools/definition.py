@@ -4,10 +4,11 @@
 """
 
 import inspect
+import re
 import typing
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, overload
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeAlias, TypeVar, overload
 
 import msgspec
 
@@ -22,6 +23,9 @@ R = TypeVar("R")
 
 EffectClass: TypeAlias = Literal["read", "idempotent", "irreversible"]
 """What a crash means for a call whose outcome is not known: run again, run again with the same key, ask."""
+
+NAME = re.compile(r"[!-~]{1,128}")
+"""What a tool may be called: it becomes a part of a stream's name."""
 
 EFFECTS: tuple[EffectClass, ...] = ("read", "idempotent", "irreversible")
 
@@ -85,8 +89,8 @@ class Tool(Generic[P, R]):
         return f"<Tool {self.name}>"
 
     def _check(self) -> None:
-        if not self.name or not all("!" <= c <= "~" for c in self.name) or len(self.name) > 128:  # noqa: PLR2004 - fits a stream's name
-            raise UsageError(f"a tool's name is 1 to 128 characters of printable ASCII without a space, not {self.name!r}")
+        if not NAME.fullmatch(self.name):
+            raise UsageError(f"a tool's name is 1 to 128 printable ASCII characters without a space, not {self.name!r}")
         if self.effect not in EFFECTS:
             raise UsageError(f'effect of {self.name} is "read", "idempotent" or "irreversible", not {self.effect!r}')
         if self.reconcile is not None and self.effect != "irreversible":
@@ -113,7 +117,7 @@ class Tool(Generic[P, R]):
         data = encode_payload(
             self._signature.bind(args, kwargs), where=f"{self.name}()", redaction=redaction, stable=True
         )
-        self._signature.decode(data)
+        self._signature.check(data)
         return data
 
     def decode_arguments(self, data: bytes | msgspec.Raw, context: ToolContext) -> dict[str, Any]:
@@ -141,6 +145,7 @@ class Signature:
         hints = _hints(function, name)
         self.context_name: str | None = None
         self._names: list[str] = []
+        self._optional: list[str] = []
         fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
         for parameter in list(inspect.signature(function).parameters.values())[skip:]:
             hint = hints.get(parameter.name, Any)
@@ -149,6 +154,8 @@ class Signature:
             else:
                 fields.append(_field(parameter, hint, name))
                 self._names.append(parameter.name)
+                if parameter.default is not inspect.Parameter.empty:
+                    self._optional.append(parameter.name)
         self._struct = msgspec.defstruct(f"{name}_arguments", fields, kw_only=True, forbid_unknown_fields=True)
         self._decoder = payload_decoder(self._struct, f"a parameter of {name}")
         declared = hints.get("return", Any)
@@ -178,13 +185,27 @@ class Signature:
         Raises:
             InvalidArgumentsError: they do not fit.
         """
+        given = msgspec.structs.asdict(self._decode(data))
+        for name in self._optional:
+            if given[name] is msgspec.UNSET:
+                del given[name]
+        return given
+
+    def check(self, data: bytes) -> None:
+        """Check that arguments in JSON fit.
+
+        Raises:
+            InvalidArgumentsError: they do not.
+        """
+        self._decode(data)
+
+    def _decode(self, data: bytes | msgspec.Raw) -> msgspec.Struct:
         try:
-            given = self._decoder.decode(data, self._name)
+            given: msgspec.Struct = self._decoder.decode(data, self._name)
         except StoreError as error:
             reason = str(error.__cause__ or error)
             raise InvalidArgumentsError(detail="", tool=self._name, reason=reason) from error
-        values = ((name, getattr(given, name)) for name in self._names)
-        return {name: value for name, value in values if value is not msgspec.UNSET}
+        return given
 
     def json_schema(self) -> dict[str, Any]:
         """Return the parameters as a JSON schema object."""
@@ -200,11 +221,12 @@ def _hints(function: Callable[..., Any], name: str) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError) as error:
-        raise UsageError(f"the type hints of {name} cannot be read ({error}): use names that the module defines") from error
+        detail = f"the type hints of {name} cannot be read ({error}): use names that the module defines"
+        raise UsageError(detail) from error
 
 
 def _field(parameter: inspect.Parameter, hint: Any, name: str) -> tuple[str, Any] | tuple[str, Any, Any]:
-    if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY):
+    if parameter.kind not in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY):
         raise UsageError(f"{name} has the parameter {parameter}: name every parameter, so that a call can be recorded")
     if parameter.default is inspect.Parameter.empty:
         return parameter.name, hint
@@ -215,6 +237,11 @@ def _admits(hint: Any, kind: type) -> bool:
     return hint is kind or (hint is None and kind is type(None)) or kind in typing.get_args(hint)
 
 
+# A ToolContext in the first place is filled in by the runtime: callers and checkers do not see it.
+@overload
+def tool(function: Callable[Concatenate[ToolContext, P], Awaitable[R]], /) -> Tool[P, R]: ...
+@overload
+def tool(function: Callable[Concatenate[ToolContext, P], R], /) -> Tool[P, R]: ...
 @overload
 def tool(function: Callable[P, Awaitable[R]], /) -> Tool[P, R]: ...
 @overload
@@ -278,9 +305,14 @@ class ToolDecorator:
         self._options = options
 
     @overload
+    def __call__(self, function: Callable[Concatenate[ToolContext, P], Awaitable[R]], /) -> Tool[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[ToolContext, P], R], /) -> Tool[P, R]: ...
+    @overload
     def __call__(self, function: Callable[P, Awaitable[R]], /) -> Tool[P, R]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> Tool[P, R]: ...
     def __call__(self, function: Callable[..., Any], /) -> Any:
         """Return the tool."""
-        return Tool(function, **self._options)
+        made: Tool[..., Any] = Tool(function, **self._options)
+        return made

@@ -5,8 +5,8 @@ secret.
 """
 
 import asyncio
-import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from contextvars import copy_context
 from datetime import timedelta
 from functools import partial
@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from perdure.actors.kernel.payloads import Redaction, SecretScope, encode_payload, enter_scope
+from perdure.actors.kernel.clock import Clock
+from perdure.actors.kernel.payloads import Redaction, SecretScope, encode_payload, entered
 from perdure.actors.tools.definition import Tool, ToolContext
 from perdure.actors.tools.outcome import Failure, Success, describe, reported_error
 from perdure.store.errors import PerdureError
@@ -41,29 +42,49 @@ class Ended(msgspec.Struct, frozen=True):
 class Invoker:
     """Calls tools and steps."""
 
-    def __init__(self, threads: Threads, redaction: Redaction, secrets: Callable[[str], str | None]) -> None:
+    def __init__(
+        self, threads: Threads, redaction: Redaction, secrets: Callable[[str], str | None], clock: Clock
+    ) -> None:
         self._threads = threads
+        self._clock = clock
         self.redaction = redaction
         self._secrets = secrets
 
     async def invoke(
         self, tool: Tool[..., Any], arguments: bytes | msgspec.Raw, context: ToolContext, timeout: timedelta | None
     ) -> Ended:
-        """Call *tool* once and return how it ended; raises only `CancelledError` and other `BaseException`."""
+        """Call *tool* once and return how it ended.
+
+        Raises:
+            CancelledError: the caller was cancelled; one that the tool raises by itself is its failure, as `sys.exit` is.
+        """
         scope = SecretScope(self._secrets)
-        started = time.perf_counter_ns()
-        clock = asyncio.timeout(None if timeout is None else timeout.total_seconds())
+        started = self._clock.moment().steady
+        limit = asyncio.timeout(None)
+        cancels = _cancels()
         try:
-            enter_scope(scope)
             given = tool.decode_arguments(arguments, context)
-            async with clock:
-                value = await self._call(tool, given)
-        except Exception as error:  # noqa: BLE001 - whatever a tool raises is its failure
-            if clock.expired() and isinstance(error, TimeoutError):
-                limit = f"no result within {timeout.total_seconds():g} s" if timeout else ""
-                return Ended(Failure("TimeoutError", limit, ("TimeoutError",)), _since(started), error, timed_out=True)
-            return Ended(describe(error, scope.scrub(str(error))), _since(started), error)
-        return self._ended(tool, value, scope, _since(started))
+            with entered(scope):
+                if timeout is None:
+                    value = await self._call(tool, given)
+                else:
+                    async with limit, ending(self._clock, limit, timeout):
+                        value = await self._call(tool, given)
+        except asyncio.CancelledError as error:
+            if _cancels() > cancels:
+                raise
+            failure = Failure("CancelledError", "the tool raised CancelledError by itself", ("CancelledError",))
+            return Ended(failure, self._since(started), error)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a tool raises is its failure
+            if timeout is not None and limit.expired() and isinstance(error, TimeoutError):
+                text = f"no result within {timeout.total_seconds():g} s"
+                failure = Failure("TimeoutError", text, ("TimeoutError",))
+                return Ended(failure, self._since(started), error, timed_out=True)
+            return Ended(describe(error, scope.scrub(_text(error))), self._since(started), error)
+        return self._ended(tool, value, scope, self._since(started))
+
+    def _since(self, started: int) -> int:
+        return self._clock.moment().steady - started
 
     async def _call(self, tool: Tool[..., Any], given: dict[str, Any]) -> Any:
         if tool.is_async:
@@ -79,13 +100,32 @@ class Invoker:
         try:
             result = encode_payload(value, where=f"the result of {tool.name}", redaction=self.redaction)
             result = scope.scrub_json(result)
-            tool.result_decoder.decode(result, f"the result of {tool.name}")
+            read_back = tool.result_decoder.decode(result, f"the result of {tool.name}")
         except PerdureError as error:
             return Ended(Failure("InvalidResult", scope.scrub(str(error)), ("InvalidResult",)), micros, error)
         if (reported := reported_error(result)) is not None:
             return Ended(Failure("ToolReportedError", reported, ("ToolReportedError",)), micros)
-        return Ended(Success(result), micros)
+        return Ended(Success(result, read_back), micros)
 
 
-def _since(started: int) -> int:
-    return (time.perf_counter_ns() - started) // 1000
+def _cancels() -> int:
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as failure:  # noqa: BLE001 - the tool's own class, which may be broken too
+        return f"its text cannot be had: {type(failure).__name__}"
+
+
+@asynccontextmanager
+async def ending(clock: Clock, limit: asyncio.Timeout, after: timedelta) -> AsyncGenerator[None]:
+    """Let *limit*, which is entered, expire after so long on the steady clock, as long as the block runs."""
+    loop = asyncio.get_running_loop()
+    timer = clock.call_after(after // timedelta(microseconds=1), lambda: limit.reschedule(loop.time()))
+    try:
+        yield
+    finally:
+        timer.cancel()

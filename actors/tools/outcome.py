@@ -4,10 +4,9 @@ A raised exception is a failure. So is a JSON object (returned, or as text) whos
 any other text is not judged. `None` and bytes are failures unless the tool declares them.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
-
 
 ERROR_TEXT_LIMIT = 4_000
 """Characters kept of an error's text: enough for a person, too little to fill the log."""
@@ -22,9 +21,10 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Success(msgspec.Struct, frozen=True):
-    """The result of a call, as JSON."""
+    """The result of a call, as JSON and as it is read back from that."""
 
     result: bytes
+    value: Any
 
 
 def reported_error(result: bytes) -> str | None:
@@ -34,7 +34,7 @@ def reported_error(result: bytes) -> str | None:
     value: Any = msgspec.json.decode(result)
     if isinstance(value, str):
         value = _as_object(value)
-    error = value.get("error") if isinstance(value, dict) else None
+    error: Any = cast("dict[str, Any]", value).get("error") if isinstance(value, dict) else None
     if error is None or error == "":
         return None
     return error if isinstance(error, str) else msgspec.json.encode(error).decode()

@@ -52,8 +52,15 @@ def next_due(policy: Retry, *, attempt: int, first_at: int, now: int, chance: fl
     """
     if attempt >= policy.attempts:
         return None
-    ceiling = min(policy.cap.total_seconds(), policy.backoff.total_seconds() * policy.factor ** (attempt - 1))
+    ceiling = min(policy.cap.total_seconds(), _grown(policy, attempt))
     due = now + int(ceiling * (chance if policy.jitter else 1.0) * 1_000_000)
     if policy.total is not None and due > first_at + policy.total // timedelta(microseconds=1):
         return None
     return due
+
+
+def _grown(policy: Retry, attempt: int) -> float:
+    try:
+        return policy.backoff.total_seconds() * policy.factor ** (attempt - 1)
+    except OverflowError:  # far beyond any cap
+        return float("inf") if policy.backoff else 0.0

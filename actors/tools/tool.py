@@ -5,6 +5,7 @@ crash nobody has to guess whether it happened.
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, TypeAlias
 
 import msgspec
@@ -26,7 +27,6 @@ from perdure.actors.tools.breaker import (
 )
 from perdure.store.errors import InternalError
 from perdure.store.records import StreamId
-
 
 
 class CallStarted(Event, frozen=True, tag="call-started"):
@@ -150,7 +150,7 @@ class ToolState(msgspec.Struct, frozen=True):
     lost: int = 0
     total_micros: int = 0
     last_error: str = ""
-    open_calls: dict[str, OpenCall] = {}  # noqa: RUF012 - msgspec copies defaults; the dict is never changed in place
+    open_calls: dict[str, OpenCall] = {}
 
 
 class ToolStatistics(msgspec.Struct, frozen=True):
@@ -229,9 +229,7 @@ class ToolBehavior:
             case CallRefused():
                 return msgspec.structs.replace(state, rejected=state.rejected + 1)
             case CallLost(call=call):
-                return msgspec.structs.replace(
-                    state, lost=state.lost + 1, open_calls=_without(state.open_calls, call)
-                )
+                return msgspec.structs.replace(state, lost=state.lost + 1, open_calls=_without(state.open_calls, call))
             case CircuitOpened() | CircuitHalfOpened() | CircuitClosed() | ProbeAdmitted():
                 return msgspec.structs.replace(state, breaker=after_transition(state.breaker, event))
             case _:
@@ -252,7 +250,7 @@ def _admit(state: ToolState, policy: BreakerPolicy, command: Admit, moment: Mome
     return Decision((*moved, CallStarted(command.call, command.intent, command.life)), admission)
 
 
-def _ended(  # noqa: PLR0913 - the fields of one event
+def _ended(
     state: ToolState, call: str, generation: int, micros: int, *, is_success: bool, error: str | None = None
 ) -> ToolState:
     return ToolState(
@@ -278,8 +276,8 @@ def statistics(state: ToolState, policy: BreakerPolicy, moment: Moment) -> ToolS
     """Return the figures of a tool as of *moment*: a circuit whose time has come is half open, called or not."""
     circuit, retry_after = state.breaker.circuit, 0.0
     if circuit is Circuit.OPEN:
-        left = state.breaker.opened_at / 1e6 + policy.reset_timeout.total_seconds() - moment.steady / 1e6
-        circuit, retry_after = (Circuit.OPEN, left) if left >= 0 else (Circuit.HALF_OPEN, 0.0)
+        left = state.breaker.opened_at + policy.reset_timeout // timedelta(microseconds=1) - moment.steady
+        circuit, retry_after = (Circuit.OPEN, left / 1e6) if left >= 0 else (Circuit.HALF_OPEN, 0.0)
     return ToolStatistics(
         state=circuit.value,
         failures=state.breaker.failures,
@@ -292,5 +290,3 @@ def statistics(state: ToolState, policy: BreakerPolicy, moment: Moment) -> ToolS
         last_error=state.last_error,
         retry_after_seconds=retry_after,
     )
-
-

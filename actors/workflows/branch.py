@@ -8,7 +8,7 @@ import asyncio
 import types
 from collections.abc import Coroutine, Generator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from perdure.actors.workflows.errors import Parked
 from perdure.actors.workflows.recording import StepRecord
@@ -24,8 +24,8 @@ _ELSEWHERE = (
     "use ctx.gather(…) or ctx.map(…) in place of asyncio.gather, create_task, wait_for or as_completed"
 )
 _FOREIGN_WAIT = (
-    "the workflow waits on something that is not recorded: wait through ctx (ctx.call, ctx.step, ctx.sleep, ctx.gather, "
-    "ctx.map); put other waits into a tool or a step"
+    "the workflow waits on something that is not recorded: wait through ctx (ctx.call, ctx.step, ctx.sleep, "
+    "ctx.gather, ctx.map); put other waits into a tool or a step"
 )
 _NESTED = "a step or tool must not call ctx: return what the workflow needs, and let the workflow make the next call"
 
@@ -33,7 +33,7 @@ _NESTED = "a step or tool must not call ctx: return what the workflow needs, and
 class Branch:
     """A numbered task of a run."""
 
-    __slots__ = ("_ordinals", "driver", "is_cut", "is_inside", "path", "task")
+    __slots__ = ("_ordinals", "driver", "is_cancelled", "is_cut", "is_inside", "path", "task")
 
     def __init__(self, driver: "Driver", path: str, *, is_cut: bool = False) -> None:
         self.driver = driver
@@ -41,6 +41,8 @@ class Branch:
         """Prefix of the keys of its steps: empty for the root, `map#1.4/` for a branch of a map."""
         self.is_cut = is_cut
         """Whether it ends, cancelled, where its recording ends."""
+        self.is_cancelled = False
+        """Whether the run itself cancelled it; any other cancellation is foreign."""
         self.is_inside = False
         """Whether a ctx call is under way."""
         self.task: asyncio.Task[Any] | None = None
@@ -49,7 +51,7 @@ class Branch:
     @property
     def is_replaying(self) -> bool:
         """Whether recorded steps of the branch are left."""
-        return bool(self.driver.recording.left_in(self.path))
+        return self.driver.recording.has_left_in(self.path)
 
     def key(self, name: str) -> str:
         """Return the key of the next step called *name*: the name and its ordinal within the branch."""
@@ -67,6 +69,19 @@ class Branch:
         self._ordinals[name] = 0
         return f"{self.path}{name}"
 
+    def cancel(self) -> None:
+        """Cancel its code: now, or while it is being replayed where its recording ends."""
+        self.is_cancelled = True
+        if self.is_replaying:
+            self.is_cut = True
+        elif self.task is not None:
+            self.task.cancel()
+
+    def cut(self) -> asyncio.CancelledError:
+        """Return the cancellation that the branch gets where its recording ends: once, so that it can clean up after."""
+        self.is_cut = False
+        return asyncio.CancelledError()
+
     def take(self, key: str, what: str, name: str, digest: str = "", *, data: bytes = b"") -> StepRecord | None:
         """Return what is recorded of a step that the code asks for, or None when it is new.
 
@@ -83,7 +98,7 @@ class Branch:
             if left := driver.recording.left_in(self.path):
                 driver.mismatch(key, f"the code asks for {what} {name}", left)
             if self.is_cut:
-                raise asyncio.CancelledError
+                raise self.cut()
             return None
         if (record.what, record.name) != (what, name):
             driver.mismatch(key, f"the code asks for {what} {name}", [(key, record)])
@@ -140,5 +155,6 @@ def guarded(coroutine: Coroutine[Any, Any, Any], branch: Branch) -> Generator[An
 def _disown(wait: Any) -> None:
     """Cancel what nobody will wait for, so that asyncio does not complain of it later."""
     if isinstance(wait, asyncio.Future):
-        wait.add_done_callback(lambda done: done.cancelled() or done.exception())
-        wait.cancel()
+        future = cast("asyncio.Future[Any]", wait)
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        future.cancel()

@@ -3,20 +3,20 @@
 import asyncio
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence, Set
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
 import msgspec
 import structlog
 
 from perdure.actors.kernel.clock import SECOND
-from perdure.actors.kernel.shell import Shell
 from perdure.actors.tools.definition import Tool
 from perdure.actors.tools.retry import Retry
 from perdure.actors.workflows.branch import CURRENT, Branch, enter
 from perdure.actors.workflows.definition import digest
-from perdure.actors.workflows.events import TimerFired, TimerSet, ValueRecorded
+from perdure.actors.workflows.events import StepKind, TimerFired, TimerSet, ValueRecorded
 from perdure.actors.workflows.fork import Fork
 from perdure.actors.workflows.steps import StepCall, perform_step
 from perdure.store.errors import UsageError
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
+T1 = TypeVar("T1")
+T2 = TypeVar("T2")
+T3 = TypeVar("T3")
+T4 = TypeVar("T4")
 
 MAP_CONCURRENCY = 16
 """Items of a map that are worked on at the same time, unless the call says otherwise."""
@@ -86,8 +89,10 @@ class Context:
         """
         branch = enter()
         try:
-            shell = await self._driver.engine.tool_shell(tool)
-            return await self._perform(branch, tool, args, kwargs, shell)  # type: ignore[no-any-return] # decoded as R
+            engine = self._driver.engine
+            shell = engine.shell_in_memory(tool) or await engine.tool_shell(tool)
+            call = self._step_call(branch, "tool", tool, args, kwargs)
+            return await perform_step(self._driver, branch, call, shell)  # type: ignore[no-any-return] # decoded as R
         finally:
             branch.is_inside = False
 
@@ -103,28 +108,45 @@ class Context:
         branch = enter()
         try:
             tool = self._driver.engine.as_tool(function)
-            return await self._perform(branch, tool, args, kwargs, None)  # type: ignore[no-any-return] # decoded as R
+            call = self._step_call(branch, "function", tool, args, kwargs)
+            return await perform_step(self._driver, branch, call, None)  # type: ignore[no-any-return] # decoded as R
         finally:
             branch.is_inside = False
 
-    async def _perform(
-        self, branch: Branch, tool: Tool[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], shell: Shell | None
-    ) -> Any:
+    def _step_call(
+        self, branch: Branch, kind: StepKind, tool: Tool[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> StepCall:
         options = self._options
         arguments = tool.encode_arguments(args, kwargs, self._driver.engine.redaction)
         key = branch.key(tool.name) if options.key is None else branch.named_key(options.key)
-        call = StepCall(
+        return StepCall(
             key=key,
-            kind="function" if shell is None else "tool",
+            kind=kind,
             tool=tool,
             arguments=arguments,
             digest=digest(tool.name, arguments),
             retry=options.retry or tool.retry,
             timeout=options.timeout or tool.timeout,
         )
-        return await perform_step(self._driver, branch, call, shell)
 
-    async def gather(self, *parts: Coroutine[Any, Any, Any]) -> list[Any]:
+    @overload
+    async def gather(self, a: Coroutine[Any, Any, T1], b: Coroutine[Any, Any, T2], /) -> tuple[T1, T2]: ...
+    @overload
+    async def gather(
+        self, a: Coroutine[Any, Any, T1], b: Coroutine[Any, Any, T2], c: Coroutine[Any, Any, T3], /
+    ) -> tuple[T1, T2, T3]: ...
+    @overload
+    async def gather(
+        self,
+        a: Coroutine[Any, Any, T1],
+        b: Coroutine[Any, Any, T2],
+        c: Coroutine[Any, Any, T3],
+        d: Coroutine[Any, Any, T4],
+        /,
+    ) -> tuple[T1, T2, T3, T4]: ...
+    @overload
+    async def gather(self, *parts: Coroutine[Any, Any, T]) -> tuple[T, ...]: ...
+    async def gather(self, *parts: Coroutine[Any, Any, Any]) -> tuple[Any, ...]:
         """Run *parts* as numbered branches beside one another and return their results in order.
 
         All have ended when it returns. When one fails the others are cancelled, and the failure with the lowest number
@@ -139,16 +161,28 @@ class Context:
                 if not asyncio.iscoroutine(part):
                     raise UsageError(f"ctx.gather takes coroutines such as ctx.call(…), not {type(part).__name__}")
             starts = [_starter(part) for part in parts]
-            return await Fork(branch, branch.key("gather"), starts, len(parts) or 1).join()
+            return tuple(await Fork(branch, branch.key("gather"), starts, len(parts) or 1).join())
         finally:
             branch.is_inside = False
             for part in parts:
                 part.close()  # those that never started
 
+    @overload
+    async def map(
+        self, function: Tool[Concatenate[T, ...], R], items: Iterable[T], *, concurrency: int = MAP_CONCURRENCY
+    ) -> list[R]: ...
+    @overload
     async def map(
         self, function: Callable[[T], Coroutine[Any, Any, R]], items: Iterable[T], *, concurrency: int = MAP_CONCURRENCY
+    ) -> list[R]: ...
+    async def map(
+        self,
+        function: Tool[Concatenate[T, ...], R] | Callable[[T], Coroutine[Any, Any, R]],
+        items: Iterable[T],
+        *,
+        concurrency: int = MAP_CONCURRENCY,
     ) -> list[R]:
-        """Run an async *function* on each item, each in a numbered branch; return the results in the order of the items.
+        """Run *function* on each item, each in a numbered branch; return the results in the order of the items.
 
         *function* may be a tool or any async function that uses `ctx`. At most *concurrency* items at a time.
 
@@ -158,7 +192,7 @@ class Context:
         """
         branch = enter()
         try:
-            if isinstance(items, Set) or concurrency < 1:
+            if isinstance(items, AbstractSet) or concurrency < 1:
                 raise UsageError("ctx.map needs items in an order (a list, not a set) and a concurrency of at least 1")
             worker = self._worker(function)
             starts = [_bound(worker, item) for item in items]
@@ -166,14 +200,16 @@ class Context:
         finally:
             branch.is_inside = False
 
-    def _worker(self, function: Callable[[T], Coroutine[Any, Any, R]]) -> Callable[[T], Coroutine[Any, Any, R]]:
+    def _worker(
+        self, function: Tool[Concatenate[T, ...], R] | Callable[[T], Coroutine[Any, Any, R]]
+    ) -> Callable[[T], Coroutine[Any, Any, R]]:
         if not isinstance(function, Tool):
             return function
-        tool: Tool[..., Any] = function
+        tool = cast("Tool[..., Any]", function)
         return lambda item: self.call(tool, item)
 
     async def sleep(self, duration: timedelta | float) -> None:
-        """Sleep for a duration (seconds, or a timedelta); the end is recorded, so a restart neither adds nor saves time.
+        """Sleep for seconds, or a timedelta; the end is recorded, so a restart neither adds nor saves time.
 
         A run in which every branch sleeps for more than a minute leaves memory meanwhile.
         """
@@ -189,7 +225,7 @@ class Context:
             elif record.progress == "completed":
                 return
             elif branch.is_cut:
-                raise asyncio.CancelledError
+                raise branch.cut()
             else:
                 due = record.due
             await driver.wait(branch, due, key)
@@ -275,5 +311,3 @@ def _starter(part: Coroutine[Any, Any, Any]) -> Callable[[], Coroutine[Any, Any,
 
 def _bound(worker: Callable[[T], Coroutine[Any, Any, R]], item: T) -> Callable[[], Coroutine[Any, Any, R]]:
     return lambda: worker(item)
-
-

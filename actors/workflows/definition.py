@@ -21,7 +21,7 @@ class Workflow(Generic[P, R]):
 
     def __init__(self, function: "Callable[Concatenate[Context, P], Awaitable[R]]", name: str | None = None) -> None:
         self.function = function
-        self.name = name or getattr(function, "__name__", "")
+        self.name: str = name or getattr(function, "__name__", "workflow")
         if not inspect.iscoroutinefunction(function):
             raise UsageError(f"workflow {self.name} is not async: write `async def {self.name}(ctx: Context, …)`")
         if not inspect.signature(function).parameters:
@@ -46,7 +46,7 @@ class Workflow(Generic[P, R]):
         """
         given = self._signature.bind(args, kwargs)
         data = encode_payload(given, where=f"the input of {self.name}", redaction=redaction, stable=True)
-        self._signature.decode(data)
+        self._signature.check(data)
         return data
 
     def decode_input(self, data: Any) -> dict[str, Any]:
@@ -61,6 +61,16 @@ class Workflow(Generic[P, R]):
 def digest(name: str, data: bytes) -> str:
     """Return what tells one call's arguments from another's: 128 bits over the name and the JSON."""
     return hashlib.blake2b(data, digest_size=16, key=name.encode()[:64]).hexdigest()
+
+
+class _Named:
+    """`@workflow(name=…)`, waiting for the function."""
+
+    def __init__(self, name: str | None) -> None:
+        self._name = name
+
+    def __call__(self, function: "Callable[Concatenate[Context, P], Awaitable[R]]", /) -> Workflow[P, R]:
+        return Workflow(function, self._name)
 
 
 @overload
@@ -83,5 +93,5 @@ def workflow(function: Any = None, /, *, name: str | None = None) -> Any:
         UsageError: it is not async, takes no context, or has a type hint that cannot be read.
     """
     if function is None:
-        return lambda actual: Workflow(actual, name)
+        return _Named(name)
     return Workflow(function, name)

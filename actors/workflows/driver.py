@@ -5,6 +5,7 @@ about that end is recorded, and none when the process is to find the run as it w
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
@@ -40,6 +41,10 @@ from perdure.store.protocols import Ticket
 if TYPE_CHECKING:
     from perdure.actors.workflows.engine import Engine
 
+_INTERRUPTED = (
+    "recorded: nothing that cancelled the code | now: the code was cancelled by something that is not recorded, such as "
+    "asyncio.timeout: put the limit on the call, ctx.with_options(timeout=…), or around what a tool does"
+)
 _SHOWN = 3
 """Recorded steps named in an account of a mismatch."""
 
@@ -106,6 +111,7 @@ class Driver:
         """Done once the run is past the steps that the process may have died of."""
         self._root = Branch(self, "", is_cut=self._cancel_reason is not None)
         self.task: asyncio.Task[None] | None = None
+        self._has_begun = False
 
     # Life
 
@@ -116,7 +122,9 @@ class Driver:
         context = copy_context()
         context.run(CURRENT.set, self._root)
         self.task = self._root.task = loop.create_task(self._live(), context=context)
-        if self._deadline is not None:
+        if self._deadline is not None and self._deadline <= self.engine.clock.moment().now:
+            self._expire()
+        elif self._deadline is not None:
             timer = self.engine.clock.call_at(self._deadline, self._expire)
             self.task.add_done_callback(lambda _: timer.cancel())
 
@@ -134,18 +142,25 @@ class Driver:
 
     async def _outcome(self) -> RunFact | None:
         """Run the code and return the fact that its end is."""
+        fact: RunFact | None = None
+        with contextlib.suppress(Parked):
+            fact = await self._run_code()
+        return fact if self.ending is None else await self._taken_down()
+
+    async def _run_code(self) -> RunFact | None:
+        self._has_begun = True
+        if self.ending is not None:
+            return None
         context = Context(self, self.run_id)
         try:
             result = await guarded(self._workflow.function(context, **self._given), self._root)  # type: ignore[arg-type] # an async function gives a coroutine
-            self.check_branch_is_over(self._root)
-        except Parked:
-            return await self._taken_down()
-        except asyncio.CancelledError:
-            return await self._taken_down() if self.ending is not None else self._cancelled()
+        except asyncio.CancelledError as cancelled:
+            self.check_branch_is_over(self._root, cancelled)
+            return self._cancelled()
         except Exception as error:  # noqa: BLE001 - whatever the code raises is the run's failure
-            return await self._taken_down() if self.ending is not None else self._failed(error)
-        if self.ending is not None:
-            return await self._taken_down()
+            self.check_branch_is_over(self._root, error)
+            return self._failed(error)
+        self.check_branch_is_over(self._root)
         return self._completed(result)
 
     def _completed(self, result: Any) -> RunFact:
@@ -179,17 +194,19 @@ class Driver:
             case _:
                 return None
 
-    def check_branch_is_over(self, branch: Branch) -> None:
-        """Compare the end of a branch's code with its recording.
+    def check_branch_is_over(self, branch: Branch, error: BaseException | None = None) -> None:
+        """Compare the end of a branch's code, with a result or with *error*, with its recording.
 
         Raises:
             Parked: recorded steps are left; the run is parked as a mismatch.
         """
-        if self.ending is None and (left := self.recording.left_in(branch.path)):
-            self.mismatch(left[0][0], "the code ends here", left)
-        if self.ending is None and not branch.path and self.recording.steps:
-            left = list(self.recording.steps.items())
-            self.mismatch(left[0][0], "the code ends here", left)
+        if self.ending is not None:
+            return
+        # The root is over only when all is: nothing of a branch that was never opened may be left either.
+        left = self.recording.left_in(branch.path) or ([] if branch.path else list(self.recording.steps.items()))
+        if left:
+            how = "ends here" if error is None else f"raises {type(error).__name__}: {recordable(str(error))}"
+            self.mismatch(left[0][0], f"the code {how}", left)
 
     # Facts
 
@@ -200,7 +217,9 @@ class Driver:
             Parked: the log takes no more; the code is taken down, to go on once the log is reopened.
         """
         try:
-            done = self.engine.system.transact(((self.shell, Note(fact)), *others), correlation=self.run_id)
+            done = self.engine.system.transact(
+                ((self.shell, Note(fact)), *others), correlation=self.run_id, is_refusable=False
+            )
         except (LogWriteError, LogClosedError) as error:
             self._log_failed(error)
         if self._is_suspect and not self.shell.state.crashes:
@@ -239,9 +258,7 @@ class Driver:
 
     # Taking down
 
-    def mismatch(
-        self, key: str, asked: str, recorded: Sequence[tuple[str, StepRecord]], data: bytes = b""
-    ) -> NoReturn:
+    def mismatch(self, key: str, asked: str, recorded: Sequence[tuple[str, StepRecord]], data: bytes = b"") -> NoReturn:
         """Park the run: its code does not fit its recording.
 
         Raises:
@@ -255,12 +272,14 @@ class Driver:
         raise Parked
 
     def take_down(self, ending: Ending) -> None:
-        """End the code for a reason that is not its own: branches that wait get `Parked`, steps in flight are cancelled."""
+        """End the code for a reason not its own: branches that wait get `Parked`, steps in flight are cancelled."""
         if self.ending is not None and not isinstance(self.ending, Suspending):
             return
         self.ending = ending
         self._wake_all_with_parked()
-        if not isinstance(ending, Parking) and self.task is not None and self.task is not asyncio.current_task():
+        is_elsewhere = self.task is not None and self.task is not asyncio.current_task()
+        # A task that is cancelled before it began never runs, and could not record how the run ended.
+        if not isinstance(ending, Parking) and self.task is not None and is_elsewhere and self._has_begun:
             self.task.cancel()
 
     def stop_at_next_step(self) -> None:
@@ -277,13 +296,24 @@ class Driver:
     def cancel(self, reason: str) -> None:
         """Cancel the code: the steps in flight, then what waits for them."""
         self._cancel_reason = self._cancel_reason or reason
-        if self.task is not None and self.ending is None:
-            self.task.cancel()
+        self._cancel()
 
     def _expire(self) -> None:
-        if self.ending is None and self.task is not None:
-            self._is_overdue = True
-            self.task.cancel()
+        self._is_overdue = True
+        self._cancel()
+
+    def _cancel(self) -> None:
+        if self.ending is not None:
+            return
+        if self._has_begun:
+            self._root.cancel()
+        else:
+            self._root.is_cancelled = self._root.is_cut = True
+
+    def note_cancel(self, branch: Branch) -> None:
+        """Take note that a wait of *branch* was cancelled; park the run when no recorded fact explains it."""
+        if self.ending is None and not branch.is_cancelled:
+            self.take_down(Blocking("mismatch", _INTERRUPTED, ""))
 
     # Waiting
 
@@ -293,23 +323,30 @@ class Driver:
         Raises:
             Parked: the run leaves memory.
         """
+        if self.ending is not None:
+            raise Parked
         woken: asyncio.Future[None] = self.engine.system.loop.create_future()
-        timer = None if due is None else self.engine.clock.call_at(due, lambda: woken.done() or woken.set_result(None))
+        timer = None if due is None else self.engine.clock.call_at(due, lambda: _wake(woken))
         self._waits[branch] = Wait(woken, due, step)
         self._consider_parking()
         try:
             await woken
+        except asyncio.CancelledError:
+            self.note_cancel(branch)
+            raise
         finally:
             if timer is not None:
                 timer.cancel()
             del self._waits[branch]
+            if woken.done() and not woken.cancelled():
+                woken.exception()  # it was taken note of, even if the wait was cancelled at the same time
 
     def settled(self, step: str, verdict: Verdict) -> None:
         """Hand the verdict on a step in doubt to the branch that waits for it."""
         self._verdicts[step] = verdict
         for wait in self._waits.values():
-            if wait.step == step and not wait.woken.done():
-                wait.woken.set_result(None)
+            if wait.step == step:
+                _wake(wait.woken)
 
     def verdict(self, step: str) -> Verdict | None:
         """Return what somebody said of a step in doubt, once."""
@@ -322,11 +359,19 @@ class Driver:
             self._consider_parking()
 
     def _consider_parking(self) -> None:
-        if self.ending is not None or len(self._waits) < self.leaves or self._cancel_reason is not None:
+        is_cancelled = self._cancel_reason is not None or self._is_overdue
+        if self.ending is not None or len(self._waits) < self.leaves or is_cancelled:
             return
         horizon = self.engine.clock.moment().now + self.engine.park_after
         dues = [w.due for w in self._waits.values() if w.due is not None]
+        waits_on = ATTENTION if len(dues) < len(self._waits) else None
+        if self._deadline is not None:
+            dues.append(self._deadline)
         if any(w.woken.done() for w in self._waits.values()) or any(due <= horizon for due in dues):
             return
-        waits_on = ATTENTION if len(dues) < len(self._waits) else None
         self.take_down(Parking(min(dues, default=None), waits_on))
+
+
+def _wake(woken: "asyncio.Future[None]") -> None:
+    if not woken.done():
+        woken.set_result(None)

@@ -5,6 +5,7 @@ through `resume`, with more or less recorded.
 """
 
 import asyncio
+import inspect
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -29,7 +30,18 @@ from perdure.actors.workflows.driver import Abandoned, Blocking, Driver, Ending,
 from perdure.actors.workflows.errors import UnknownWorkflowError
 from perdure.actors.workflows.events import RunStarted
 from perdure.actors.workflows.recording import Recording
-from perdure.actors.workflows.run import CLOSED, Interrupt, Launch, ResumeRun, RunView, Settled, needs_solitude, view
+from perdure.actors.workflows.run import (
+    ATTENTION,
+    CLOSED,
+    Interrupt,
+    Launch,
+    ResumeRun,
+    RunState,
+    RunView,
+    Settled,
+    needs_solitude,
+    view,
+)
 from perdure.store.codec import blob_hashes
 from perdure.store.errors import InternalError, LogWriteError, PerdureError, UsageError
 from perdure.store.records import Loaded, Query, StreamId, stream_id
@@ -38,13 +50,14 @@ PAGE = 5_000
 """Events of a run read at a time when it resumes."""
 
 
-
 class Prepared(msgspec.Struct, frozen=True, eq=False):
     """A run that is ready to be resumed."""
 
     shell: Shell
     recording: Recording
-    given: msgspec.Raw
+    given: dict[str, Any]
+    version: int
+    """Of the stream, when it was read."""
 
 
 _log = structlog.get_logger("perdure.runs")
@@ -73,7 +86,7 @@ class Engine:
         """The position at which this life of the runtime began: tells its calls from those of former ones."""
         self.system: ActorSystem
         self._drivers: dict[str, Driver] = {}
-        self._waiters: dict[str, list[Answer[RunView]]] = {}
+        self._waiters: dict[str, Answer[RunView]] = {}
         self._pinned: set[str] = set()
         self._max_active = max_active
         self._deferred: deque[StreamId] = deque()
@@ -81,6 +94,8 @@ class Engine:
         self._alone: asyncio.Task[None] | None = None
         self._resuming: set[asyncio.Task[Any]] = set()
         self._is_stopping = False
+        self._is_filling = False
+        self._idle: Answer[None] | None = None
         self.on_parked: Callable[[int], None] = lambda _: None
         """Told the time at which a run that left memory wants to be woken."""
         self.as_tool = lru_cache(maxsize=1024)(_as_tool)
@@ -105,6 +120,12 @@ class Engine:
         if tool.name not in self._pinned:
             self._pinned.add(tool.name)
             shell.pins += 1
+
+    def shell_in_memory(self, tool: Tool[..., Any]) -> Shell | None:
+        """Return the actor of *tool* if it is registered and in memory, as it nearly always is."""
+        if self.tools.get(tool.name) is not tool:
+            return None
+        return self.system.directory.active(StreamId(f"tool/{tool.name}"))
 
     async def tool_shell(self, tool: Tool[..., Any]) -> Shell:
         """Return the actor of *tool*, registering the tool if it is new.
@@ -148,15 +169,16 @@ class Engine:
         if len(self._drivers) >= self._max_active:
             self._deferred.append(shell.stream)
         else:
-            self._drive(shell, Recording(), effect.input)
+            given = self.workflow(shell.state.workflow).decode_input(effect.input)
+            self._drive(shell, Recording(), given)
 
-    def _drive(self, shell: Shell, recording: Recording, given: msgspec.Raw) -> Driver | None:
+    def _drive(self, shell: Shell, recording: Recording, given: dict[str, Any]) -> Driver | None:
         """Run the code of a run whose start, or resume, is durable."""
         state = shell.state
         if self._is_stopping or state.run in self._drivers or state.status in CLOSED:
             return None
         workflow = self.workflow(state.workflow)
-        driver = Driver(self, shell, workflow, workflow.decode_input(given), recording)
+        driver = Driver(self, shell, workflow, given, recording)
         self._drivers[state.run] = driver
         driver.launch()
         return driver
@@ -178,25 +200,27 @@ class Engine:
         self._deferred.extend(wanted[room:])
         wanted = wanted[:room]
         # The schema "" fits no snapshot: all events come, from which both the state and the recording are folded.
-        loaded = await self.system.log.load([(stream, "") for stream in wanted])
-        blobs = await self.system.log.blobs(blob_hashes(e for one in loaded for e in one.events))
-        outcomes = [(one.stream, self._prepare(one, blobs)) for one in loaded]
+        with self.system.directory.reading() as left:
+            loaded = await self.system.log.load([(stream, "") for stream in wanted])
+            blobs = await self.system.log.blobs(blob_hashes(e for one in loaded for e in one.events))
+        outcomes = [(one.stream, self._prepare(one, blobs)) for one in loaded if one.stream not in left]
         suspects = [p for _, p in outcomes if isinstance(p, Prepared) and needs_solitude(p.shell.state, self.life)]
         ready = [p for _, p in outcomes if isinstance(p, Prepared) and p not in suspects]
         await self._go_on(ready)
         if suspects:
             self._alone = self._spawn(self._one_by_one(suspects, after=self._alone))
-        return [(stream, p if isinstance(p, PerdureError) else None) for stream, p in outcomes]
+        again = await self.resume_many(left.intersection(wanted))
+        return [*again, *((stream, p if isinstance(p, PerdureError) else None) for stream, p in outcomes)]
 
     def _prepare(self, loaded: Loaded, blobs: Mapping[str, bytes]) -> "Prepared | PerdureError":
         try:
             shell = self.system.directory.adopt(loaded, blobs)
-            self.workflow(shell.state.workflow)
             decoded = [(self.system.codec.decode(event, blobs), event.at) for event in loaded.events]
             first = decoded[0][0]
             if not isinstance(first, RunStarted):
                 raise InternalError(detail=f"{loaded.stream} does not begin with run-started")
-            return Prepared(shell, Recording(decoded), first.input)
+            given = self.workflow(shell.state.workflow).decode_input(first.input)
+            return Prepared(shell, Recording(decoded), given, loaded.version)
         except PerdureError as error:
             return error
 
@@ -213,6 +237,9 @@ class Engine:
         finally:
             for one in ready:
                 one.shell.pins -= 1
+        for one in [one for one in allowed if one.shell.version != one.version + 1]:
+            allowed.remove(one)
+            self._spawn(self._resume(one.shell.stream))  # it was settled or cancelled meanwhile: read it again
         drivers = [self._drive(one.shell, one.recording, one.given) for one in allowed]
         return [driver for driver in drivers if driver is not None]
 
@@ -233,6 +260,25 @@ class Engine:
         task.add_done_callback(self._spawned)
         return task
 
+    def _fill_places(self) -> None:
+        if self._deferred and not self._is_stopping and len(self._drivers) < self._max_active and not self._is_filling:
+            self._is_filling = True
+            self._spawn(self._resume_deferred())
+
+    async def _resume_deferred(self) -> None:
+        """Resume runs that wait for a place until there is none left; one that cannot go on holds up nobody."""
+        try:
+            while self._deferred and len(self._drivers) < self._max_active and not self._is_stopping:
+                await self._resume_or_report(self._deferred.popleft())
+        finally:
+            self._is_filling = False
+
+    async def _resume_or_report(self, stream: StreamId) -> None:
+        try:
+            await self._resume(stream)
+        except PerdureError as error:
+            _log.error("a run could not be started or resumed", stream=stream, error=str(error))
+
     async def _resume(self, stream: StreamId) -> None:
         for _, error in await self.resume_many([stream]):
             if error is not None:
@@ -240,6 +286,7 @@ class Engine:
 
     def _spawned(self, task: "asyncio.Task[Any]") -> None:
         self._resuming.discard(task)
+        self._check_idle()
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a run could not be started or resumed", error=str(error), exc_info=error)
 
@@ -265,8 +312,8 @@ class Engine:
     def ended(self, driver: Driver) -> None:
         """Take a driver out of memory; tell those who wait once its end is durable."""
         self._drivers.pop(driver.run_id, None)
-        if self._deferred and not self._is_stopping:
-            self._spawn(self._resume(self._deferred.popleft()))
+        self._fill_places()
+        self._check_idle()
         shell = driver.shell
         barrier = self.system.log.barrier()
         if barrier is None:
@@ -286,23 +333,38 @@ class Engine:
         state = shell.state
         if state.status in CLOSED or state.status == "blocked":
             self._tell(state.run, view(state))
+        elif state.status == "waiting" and _may_go_on(state) and not self._is_stopping:
+            self._spawn(self._resume(shell.stream))  # somebody cancelled or settled it while it was leaving
+            return
         elif state.status == "waiting" and state.wake_at is not None:
             self.on_parked(state.wake_at)
         if not self._is_stopping:
             self.system.directory.passivate(shell)
 
     def _tell(self, run: str, outcome: RunView | BaseException) -> None:
-        for answer in self._waiters.pop(run, ()):
-            if isinstance(outcome, BaseException):
-                answer.set_error(outcome)
-            else:
-                answer.set(outcome)
+        answer = self._waiters.pop(run, None)
+        if answer is None:
+            return
+        if isinstance(outcome, BaseException):
+            answer.set_error(outcome)
+        else:
+            answer.set(outcome)
 
     def until_ended(self, run: str) -> Answer[RunView]:
         """Return the answer to come when the run is closed or blocked."""
-        answer: Answer[RunView] = Answer()
-        self._waiters.setdefault(run, []).append(answer)
-        return answer
+        return self._waiters.setdefault(run, Answer())
+
+    def until_idle(self) -> Answer[None]:
+        """Return the answer to come when no run is in memory and none is being brought back."""
+        self._idle = self._idle or Answer()
+        idle = self._idle
+        self._check_idle()
+        return idle
+
+    def _check_idle(self) -> None:
+        if self._idle is not None and not self._drivers and not self._resuming:
+            idle, self._idle = self._idle, None
+            idle.set()
 
     def abandoned(self, driver: Driver, error: PerdureError) -> None:
         """Tell those who wait for a run that the log failed."""
@@ -330,7 +392,7 @@ class Engine:
     # Stop
 
     async def stop(self, drain_seconds: float) -> None:
-        """Let steps in flight end for a while, then take every run down as it is; their code goes on in the next life."""
+        """Let steps in flight end for a while, then take every run down; their code goes on in the next life."""
         self._is_stopping = True
         for task in list(self._resuming):
             task.cancel()
@@ -349,6 +411,12 @@ class Engine:
             driver.take_down(ending)
 
 
+def _may_go_on(state: RunState) -> bool:
+    """Return whether a run that waits has already got what it waits for."""
+    is_settled = state.waits_on == ATTENTION and not any(flight.in_doubt for flight in state.in_flight.values())
+    return state.cancel_reason is not None or is_settled
+
+
 async def _settle(tasks: "set[asyncio.Task[Any]]", timeout: float | None) -> None:
     pending = {task for task in tasks if not task.done()}
     if pending:
@@ -356,7 +424,7 @@ async def _settle(tasks: "set[asyncio.Task[Any]]", timeout: float | None) -> Non
 
 
 def _as_tool(function: Callable[..., Any]) -> Tool[..., Any]:
-    if not asyncio.iscoroutinefunction(function):
+    if not inspect.iscoroutinefunction(function):
         raise UsageError(f"ctx.step takes an async function; make {function!r} async, or a @tool, which may block")
     name = getattr(function, "__qualname__", "step").replace("<locals>.", "").replace("<lambda>", "lambda")
     return Tool(

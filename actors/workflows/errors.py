@@ -84,7 +84,7 @@ class DeadlineExceededError(RunError, TimeoutError):
     run: str
 
 
-class Parked(BaseException):  # noqa: N818 - a signal, not an error
+class Parked(BaseException):
     """Thrown into a workflow that leaves memory; it will be resumed from the log.
 
     `finally` blocks run; they must not call `ctx`, which refuses from here on by raising this again.

@@ -76,13 +76,23 @@ class Recording:
             self._left[record.branch] -= 1
         return record
 
+    def has_left_in(self, branch: str) -> bool:
+        """Return whether *branch* has recorded what it was not yet handed."""
+        return bool(self._left.get(branch))
+
+    def branches_of(self, fork: str) -> set[int]:
+        """Return the numbers of the branches of *fork* that have anything left."""
+        prefix = f"{fork}."
+        paths = (path for path, count in self._left.items() if count and path.startswith(prefix))
+        return {int(path[len(prefix) :].partition("/")[0]) for path in paths}
+
     def left_in(self, branch: str) -> list[tuple[str, StepRecord]]:
         """Return what *branch* has recorded and not yet been handed."""
         if not self._left.get(branch):
             return []
         return [(key, record) for key, record in self.steps.items() if record.branch == branch]
 
-    def _add(self, event: Event, at: int) -> None:  # noqa: C901, PLR0912 - one case an event
+    def _add(self, event: Event, at: int) -> None:  # noqa: C901 - one case an event
         match event:
             case StepStarted():
                 self.steps[event.step] = StepRecord(

@@ -12,6 +12,8 @@ from perdure.actors.kernel.messages import Command, Decision, Effect, Event, Ind
 from perdure.actors.workflows.errors import RunConflictError, RunError, UnknownRunError
 from perdure.actors.workflows.events import (
     RUN_EVENTS,
+    AttemptFailed,
+    AttemptRefused,
     AttemptStarted,
     RunBlocked,
     RunCancelled,
@@ -109,6 +111,8 @@ class Flight(msgspec.Struct, frozen=True):
     effect: str
     attempt: int = 1
     in_doubt: bool = False
+    rests: bool = False
+    """Whether it waits between two attempts: it cannot be what the process died of."""
 
 
 class RunState(msgspec.Struct, frozen=True):
@@ -119,7 +123,7 @@ class RunState(msgspec.Struct, frozen=True):
     workflow: str = ""
     digest: str = ""
     deadline: int | None = None
-    in_flight: dict[str, Flight] = {}  # noqa: RUF012 - never changed in place
+    in_flight: dict[str, Flight] = {}
     timers: int = 0
     steps_done: int = 0
     wake_at: int | None = None
@@ -207,7 +211,7 @@ class RunBehavior:
             case _:
                 raise InternalError(detail=f"a run does not understand {type(command).__name__}")
 
-    def evolve(self, state: RunState, event: Event) -> RunState:  # noqa: PLR0911, C901 - one line an event
+    def evolve(self, state: RunState, event: Event) -> RunState:  # noqa: C901 - one line an event
         """Return the state after *event*."""
         replace = msgspec.structs.replace
         match event:
@@ -216,9 +220,11 @@ class RunBehavior:
             case StepCompleted(step=step) | StepFailed(step=step) | StepCancelled(step=step):
                 return _step_ended(state, step)
             case AttemptStarted(step=step, attempt=attempt):
-                return _in_flight(state, step, attempt=attempt)
+                return _in_flight(state, step, attempt=attempt, rests=False)
+            case AttemptFailed(step=step) | AttemptRefused(step=step):
+                return _survived(_in_flight(state, step, rests=True), step)
             case StepInDoubt(step=step):
-                return _in_flight(state, step, in_doubt=True)
+                return _survived(_in_flight(state, step, in_doubt=True, rests=True), step)
             case StepNotDone(step=step):
                 return _in_flight(state, step, in_doubt=False)
             case TimerSet():
@@ -226,9 +232,7 @@ class RunBehavior:
             case TimerFired():
                 return replace(state, timers=state.timers - 1)
             case RunStarted(workflow=workflow, digest=digest, life=life, deadline=deadline):
-                return replace(
-                    state, status="running", workflow=workflow, digest=digest, life=life, deadline=deadline
-                )
+                return replace(state, status="running", workflow=workflow, digest=digest, life=life, deadline=deadline)
             case RunResumed():
                 return _resumed(state, event)
             case RunSuspended():
@@ -260,7 +264,11 @@ def needs_solitude(state: RunState, life: int) -> bool:
 
 def _is_suspect(state: RunState, life: int) -> bool:
     # A life that was not ended by a suspension, a parking or an end was ended by a crash.
-    return state.life not in (0, life) and bool(state.in_flight)
+    return state.life not in (0, life) and bool(_dispatched(state))
+
+
+def _dispatched(state: RunState) -> tuple[str, ...]:
+    return tuple(step for step, flight in state.in_flight.items() if not flight.rests)
 
 
 def view(state: RunState) -> RunView:
@@ -322,6 +330,8 @@ def _resume(state: RunState, life: int) -> Decision[bool]:
 def _cancel(state: RunState, reason: str) -> Decision[bool]:
     if state.status in CLOSED:
         return Decision((), reply=False)
+    if state.status == "blocked":  # its code cannot run, so there is nothing to wait for
+        return Decision((RunCancelRequested(reason), RunCancelled(reason)), reply=True)
     if state.cancel_reason is not None:
         return Decision((), reply=True)
     return Decision((RunCancelRequested(reason),), reply=True, effects=(Interrupt(),))
@@ -339,13 +349,17 @@ def _settle(state: RunState, command: SettleStep, moment: Moment) -> Decision[No
 
 def _step_ended(state: RunState, step: str) -> RunState:
     left = {k: v for k, v in state.in_flight.items() if k != step}
-    done = state.steps_done + 1
+    return _survived(msgspec.structs.replace(state, in_flight=left, steps_done=state.steps_done + 1), step)
+
+
+def _survived(state: RunState, step: str) -> RunState:
+    """Return the state after an attempt at *step* that the process did not die of."""
     if not state.crashes or step not in state.suspects:
-        return msgspec.structs.replace(state, in_flight=left, steps_done=done)
+        return state
     suspects = tuple(s for s in state.suspects if s != step)
     if suspects:
-        return msgspec.structs.replace(state, in_flight=left, steps_done=done, suspects=suspects)
-    return msgspec.structs.replace(state, in_flight=left, steps_done=done, suspects=(), crashes=0, was_alone=False)
+        return msgspec.structs.replace(state, suspects=suspects)
+    return msgspec.structs.replace(state, suspects=(), crashes=0, was_alone=False)
 
 
 def _resumed(state: RunState, event: RunResumed) -> RunState:
@@ -357,7 +371,7 @@ def _resumed(state: RunState, event: RunResumed) -> RunState:
         error_type="",
         error="",
         life=event.life,
-        suspects=event.in_flight if event.after_crash else (),
+        suspects=_dispatched(state) if event.after_crash else (),
         crashes=state.crashes + 1 if event.after_crash else 0,
         was_alone=event.is_alone,
     )

@@ -15,8 +15,8 @@ import msgspec
 from perdure.actors.kernel.messages import Command
 from perdure.actors.kernel.shell import Shell
 from perdure.actors.tools.breaker import Admission
-from perdure.actors.tools.definition import Done, Tool, ToolContext
-from perdure.actors.tools.invoke import Ended
+from perdure.actors.tools.definition import Done, NotDone, Tool, ToolContext
+from perdure.actors.tools.invoke import Ended, ending
 from perdure.actors.tools.outcome import Failure, Success
 from perdure.actors.tools.retry import Retry, allows, next_due
 from perdure.actors.tools.tool import Admit, RecordCancel, RecordFailure, RecordSuccess
@@ -39,9 +39,9 @@ from perdure.store.errors import PerdureError
 from perdure.store.protocols import Ticket
 
 if TYPE_CHECKING:
-    from perdure.actors.workflows.driver import Driver
+    from perdure.actors.workflows.driver import Driver, Verdict
 
-RECONCILE_SECONDS = 60
+RECONCILE_LIMIT = timedelta(seconds=60)
 """How long a tool's `reconcile` may take before a person is asked."""
 
 PROBE_WAIT = 1_000_000
@@ -62,6 +62,10 @@ class StepCall(msgspec.Struct, frozen=True):
 
 class Step:
     """One step of a run on its way to an outcome."""
+
+    __slots__ = (
+        "_attempt", "_branch", "_call", "_doubt_is_noted", "_driver", "_first_at", "_generation", "_record", "_shell",
+    )  # fmt: skip
 
     def __init__(
         self, driver: "Driver", branch: Branch, call: StepCall, record: StepRecord | None, shell: Shell | None
@@ -89,40 +93,49 @@ class Step:
             CancelledError: the run, or this branch, is cancelled.
             Parked: the run leaves memory.
         """
-        admission, ticket = await self._begin()
+        begun = self._start() if self._record is None else await self._go_on(self._record)
+        if isinstance(begun, Done):
+            return begun.result
+        admission, ticket = begun
         while True:
             if not admission.is_admitted:
                 admission, ticket = await self._refused(admission)
                 continue
             ended = await self._dispatch(ticket)
             if isinstance(ended.outcome, Success):
-                return self._complete(ended.outcome.result, ended.micros)
+                self._complete(ended.outcome.result, ended.micros)
+                return ended.outcome.value
             if ended.timed_out and self._call.tool.effect == "irreversible":
-                self._tell_tool_of(ended, StepInDoubt(self._call.key, self._attempt, ended.outcome.message))
+                self._report(ended, StepInDoubt(self._call.key, self._attempt, ended.outcome.message))
                 self._doubt_is_noted = True
                 settled = await self._resolve_doubt()
-                if settled is not None:
-                    return settled.value
-                admission, ticket = self._again()
+                if isinstance(settled, Done):
+                    return settled.result
+                if settled is None:
+                    admission, ticket = self._again()
+                else:  # it did not happen: an attempt that failed, of which the tool was told
+                    admission, ticket = await self._retry_or_fail(ended, ended.outcome, is_told=True)
                 continue
             admission, ticket = await self._retry_or_fail(ended, ended.outcome)
 
     # Intent
 
-    async def _begin(self) -> "tuple[Admission, Ticket | None]":
-        record, call = self._record, self._call
-        if record is None:
-            started = StepStarted(
-                call.key, self._branch.path, call.kind, call.tool.name, call.tool.effect, msgspec.Raw(call.arguments),
-                call.digest,
-            )  # fmt: skip
-            return self._admit(started)
+    def _start(self) -> "tuple[Admission, Ticket | None]":
+        call = self._call
+        started = StepStarted(
+            call.key, self._branch.path, call.kind, call.tool.name, call.tool.effect, msgspec.Raw(call.arguments),
+            call.digest,
+        )  # fmt: skip
+        return self._admit(started)
+
+    async def _go_on(self, record: StepRecord) -> "Done | tuple[Admission, Ticket | None]":
+        call = self._call
         if record.progress == "backing_off":
-            await self._driver.wait(self._branch, record.due, call.key)
+            await self._wait(record.due)
         elif record.effect == "irreversible" and not record.known_not_done:
             settled = await self._resolve_doubt()
-            if settled is not None:
-                raise _Settled(settled.value)
+            if isinstance(settled, Done):
+                return settled
         return self._again()
 
     def _again(self) -> "tuple[Admission, Ticket | None]":
@@ -144,10 +157,35 @@ class Step:
         too_late = call.retry.total is not None and due > self._first_at + call.retry.total // timedelta(microseconds=1)
         if call.retry.attempts == 1 or too_late:
             error = f"{call.tool.name} is unavailable: {admission.reason}; a probe is due in {(due - now) / 1e6:.1f} s"
-            self._fail(Failure("CircuitOpenError", error), 0, None, retryable=True)
+            refusal = Failure("CircuitOpenError", error)
+            raise self._failed(Ended(refusal, 0), refusal, retryable=True, is_told=True)
         self._driver.note(AttemptRefused(call.key, self._attempt, admission.reason, due))
-        await self._driver.wait(self._branch, due, call.key)
+        await self._wait(due)
         return self._again()
+
+    async def _wait(self, due: int | None) -> None:
+        """Wait between attempts until *due*, or with None for a verdict on the attempt in doubt.
+
+        Raises:
+            CancelledError, Parked: as `perform`.
+        """
+        try:
+            await self._driver.wait(self._branch, due, self._call.key)
+        except asyncio.CancelledError:
+            self._give_up(stopped=due is not None)
+            raise
+
+    def _give_up(self, command: RecordCancel | None = None, *, stopped: bool) -> None:
+        """Record that the step is cancelled.
+
+        Raises:
+            Parked: it is not, the run leaves memory: the next life decides by the step's effect class.
+        """
+        self._driver.note_cancel(self._branch)
+        if self._driver.ending is not None:
+            raise Parked from None
+        told = () if command is None else self._told(command)
+        self._driver.note(StepCancelled(self._call.key, self._attempt, stopped), *told)
 
     # Dispatch
 
@@ -160,10 +198,7 @@ class Step:
                 await driver.durable(ticket)
             return await driver.engine.invoker.invoke(call.tool, call.arguments, context, call.timeout)
         except asyncio.CancelledError:
-            if driver.ending is not None:
-                raise Parked from None  # the step stays in flight: the next life decides by its effect class
-            told = self._told(RecordCancel(self._call_id, self._generation, 0))
-            driver.note(StepCancelled(call.key, self._attempt, stopped=call.tool.is_async), *told)
+            self._give_up(RecordCancel(self._call_id, self._generation, 0), stopped=call.tool.is_async)
             raise
 
     # Outcome
@@ -171,90 +206,108 @@ class Step:
     def _told(self, command: Command) -> Sequence[tuple[Shell, Command]]:
         return () if self._shell is None else ((self._shell, command),)
 
-    def _complete(self, result: bytes, micros: int) -> Any:
+    def _complete(self, result: bytes, micros: int) -> None:
         call = self._call
         told = self._told(RecordSuccess(self._call_id, self._generation, micros))
         self._driver.note(StepCompleted(call.key, msgspec.Raw(result), self._attempt, micros), *told)
-        return call.tool.result_decoder.decode(result, call.key)
 
-    def _tell_tool_of(self, ended: Ended, fact: StepInDoubt | AttemptFailed | StepFailed) -> None:
+    def _report(self, ended: Ended, fact: StepInDoubt | AttemptFailed | StepFailed, *, is_told: bool = False) -> None:
+        """Record how an attempt ended, and tell the tool, unless it was told before."""
         failure = ended.outcome
         assert isinstance(failure, Failure)  # noqa: S101 - the callers have a failure in hand
         command = RecordFailure(self._call_id, self._generation, ended.micros, failure.error_type, failure.message)
-        self._driver.note(fact, *self._told(command))
+        self._driver.note(fact, *(() if is_told else self._told(command)))
 
-    async def _retry_or_fail(self, ended: Ended, failure: Failure) -> "tuple[Admission, Ticket | None]":
+    async def _retry_or_fail(
+        self, ended: Ended, failure: Failure, *, is_told: bool = False
+    ) -> "tuple[Admission, Ticket | None]":
         call, attempt = self._call, self._attempt
         retryable = failure.error_type not in ("InvalidArgumentsError", "InvalidResult")
         may_retry = retryable and allows(call.retry, (failure.error_type, *failure.bases))
         now, chance = self._driver.engine.clock.moment().now, random.random()  # noqa: S311 - spreads load, guards nothing
         due = next_due(call.retry, attempt=attempt, first_at=self._first_at, now=now, chance=chance)
         if due is None or not may_retry:
-            self._fail(failure, ended.micros, ended.cause, retryable=retryable)
-        self._tell_tool_of(ended, AttemptFailed(call.key, attempt, failure.error_type, failure.message, due))
+            raise self._failed(ended, failure, retryable=retryable, is_told=is_told) from ended.cause
+        fact = AttemptFailed(call.key, attempt, failure.error_type, failure.message, due)
+        self._report(ended, fact, is_told=is_told)
         self._attempt += 1
-        await self._driver.wait(self._branch, due, call.key)
+        await self._wait(due)
         return self._again()
 
-    def _fail(self, failure: Failure, micros: int, cause: BaseException | None, *, retryable: bool) -> Any:
+    def _failed(self, ended: Ended, failure: Failure, *, retryable: bool, is_told: bool = False) -> StepFailedError:
+        """Record that the step failed for good and return what the workflow is told."""
         call = self._call
-        fact = StepFailed(call.key, failure.error_type, failure.message, retryable, self._attempt, micros)
-        is_refusal = failure.error_type == "CircuitOpenError" and cause is None
-        if is_refusal:
-            self._driver.note(fact)
-        else:
-            self._tell_tool_of(Ended(failure, micros, cause), fact)
-        raise failed(fact) from cause
+        fact = StepFailed(call.key, failure.error_type, failure.message, retryable, self._attempt, ended.micros)
+        self._report(ended, fact, is_told=is_told)
+        return failed(fact)
 
     # Doubt
 
-    async def _resolve_doubt(self) -> "Done | None":
-        """Return the result if the call happened, None if it may be dispatched; ask the tool, then a person."""
+    async def _resolve_doubt(self) -> "Done | NotDone | None":
+        """Find out whether the call happened; ask the tool, then a person.
+
+        Returns:
+            Done: it happened, with this result. NotDone: the tool says that it did not. None: a person says so.
+        """
         call, driver = self._call, self._driver
         answer, reason = await self._reconcile()
-        if isinstance(answer, Done):
-            return Done(self._complete(answer.result, 0))
-        if answer is not None:
+        if (verdict := driver.verdict(call.key)) is not None:
+            return self._judged(verdict)  # a person was faster
+        if isinstance(answer, _Happened):
+            self._complete(answer.result, 0)
+            return Done(answer.value)
+        if isinstance(answer, NotDone):
             driver.note(StepNotDone(call.key, "reconcile"))
             self._doubt_is_noted = False
-            return None
+            return answer
         if not self._doubt_is_noted:
             driver.note(StepInDoubt(call.key, self._attempt, reason))
         self._doubt_is_noted = False
         while (verdict := driver.verdict(call.key)) is None:
-            await driver.wait(self._branch, None, call.key)
+            await self._wait(None)
+        return self._judged(verdict)
+
+    def _judged(self, verdict: "Verdict") -> Done | None:
         match verdict:
             case StepCompleted(result=result):
-                return Done(call.tool.result_decoder.decode(result, call.key))
+                return Done(self._call.tool.result_decoder.decode(result, self._call.key))
             case StepFailed():
                 raise failed(verdict)
-            case _:
+            case StepNotDone():
                 return None
 
-    async def _reconcile(self) -> tuple[Any, str]:
-        tool = self._call.tool
+    async def _reconcile(self) -> "tuple[_Happened | NotDone | None, str]":
+        """Return what the tool's reconcile says; None when it cannot say, and why."""
+        tool, clock = self._call.tool, self._driver.engine.clock
         if tool.reconcile is None:
             return None, "the process ended during the call, and the tool has no reconcile"
         try:
-            async with asyncio.timeout(RECONCILE_SECONDS):
+            async with asyncio.timeout(None) as limit, ending(clock, limit, RECONCILE_LIMIT):
                 answer = await tool.reconcile(self._call_id)
-            if isinstance(answer, Done):
-                return Done(self._driver.engine.encode(answer.result, f"what {tool.name}'s reconcile returned")), ""
+            return self._understood(answer)
         except asyncio.CancelledError:
-            if self._driver.ending is not None:
-                raise Parked from None
+            self._give_up(stopped=False)
             raise
         except Exception as error:  # noqa: BLE001 - a reconcile that fails leaves the doubt, and says so
             return None, f"reconcile failed: {type(error).__name__}: {error}"
-        return answer, ""
+
+    def _understood(self, answer: object) -> "tuple[_Happened | NotDone | None, str]":
+        tool = self._call.tool
+        match answer:
+            case Done(result=result):
+                data = self._driver.engine.encode(result, f"what {tool.name}'s reconcile returned")
+                return _Happened(data, tool.result_decoder.decode(data, f"what {tool.name}'s reconcile returned")), ""
+            case NotDone():
+                return answer, ""
+            case _:
+                return None, f"reconcile returned {type(answer).__name__}: return Done(result) or NotDone()"
 
 
-class _Settled(Exception):  # noqa: N818 - a return value from a depth, caught by `perform_step`
-    """A step that was in doubt turned out to be done."""
+class _Happened(msgspec.Struct, frozen=True):
+    """A reconciliation found the result of a call."""
 
-    def __init__(self, value: Any) -> None:
-        super().__init__()
-        self.value = value
+    result: bytes
+    value: Any
 
 
 def failed(fact: StepFailed) -> StepFailedError:
@@ -262,7 +315,7 @@ def failed(fact: StepFailed) -> StepFailedError:
     return StepFailedError(step=fact.step, error_type=fact.error_type, error=fact.error, retryable=fact.retryable)
 
 
-def replayed(record: StepRecord, call: StepCall) -> Any:
+def replayed(record: StepRecord, call: StepCall, branch: Branch) -> Any:
     """Return the recorded result of a finished step, or raise its recorded end.
 
     Raises:
@@ -274,22 +327,24 @@ def replayed(record: StepRecord, call: StepCall) -> Any:
             step=call.key, error_type=record.error_type, error=record.error, retryable=record.retryable
         )
     if record.progress == "cancelled":
-        raise asyncio.CancelledError
+        raise branch.cut()
     return call.tool.result_decoder.decode(record.result, call.key)
 
 
 async def perform_step(driver: "Driver", branch: Branch, call: StepCall, shell: Shell | None) -> Any:
     """Return the result of a step: from the recording if it is finished there, by performing it otherwise."""
-    await driver.keep_pace()
+    if driver.engine.system.log.is_congested:
+        await driver.keep_pace()
     record = branch.take(call.key, "step", call.tool.name, call.digest, data=call.arguments)
     if record is not None and record.progress in ("completed", "failed", "cancelled"):
         try:
-            return replayed(record, call)
+            return replayed(record, call, branch)
         except PerdureError as error:
             if isinstance(error, StepFailedError):
                 raise
-            driver.mismatch(call.key, f"the recorded result does not fit the declared type ({error})", [(call.key, record)])
-    try:
-        return await Step(driver, branch, call, record, shell).perform()
-    except _Settled as settled:
-        return settled.value
+            asked = f"the recorded result does not fit the declared type ({error})"
+            driver.mismatch(call.key, asked, [(call.key, record)])
+    if record is not None and branch.is_cut:
+        driver.note(StepCancelled(call.key, record.attempt, stopped=record.progress == "backing_off"))
+        raise branch.cut()
+    return await Step(driver, branch, call, record, shell).perform()

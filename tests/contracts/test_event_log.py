@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from perdure.store.batch import Bounds
@@ -361,16 +362,12 @@ def test_reads_answer_what_the_query_means(store: Store, *, limit: int, newest_f
             await write_history(log)
             everything = await log.read(Query(limit=1_000))
             for query in QUERIES:
-                asked = Query(**{**_fields(query), "limit": limit, "newest_first": newest_first})
+                asked = msgspec.structs.replace(query, limit=limit, newest_first=newest_first)
                 ordered: Sequence[Recorded] = everything[::-1] if newest_first else everything
                 expected = [event for event in ordered if matches(event, query)][:limit]
                 assert await log.read(asked) == expected, query
 
     run(scenario)
-
-
-def _fields(query: Query) -> dict[str, object]:
-    return {name: getattr(query, name) for name in query.__struct_fields__}
 
 
 def test_a_read_shows_only_what_is_durable(store: Store) -> None:
@@ -386,21 +383,23 @@ def test_a_read_shows_only_what_is_durable(store: Store) -> None:
 def test_a_tail_yields_what_was_and_what_comes_and_ends_with_the_log(store: Store) -> None:
     async def scenario() -> list[int]:
         seen: list[int] = []
+        changed = asyncio.Event()
 
         async def follow(log: AnyLog) -> None:
             async for recorded in log.tail(1, Query(stream=ADA)):
                 seen.append(recorded.position)
+                changed.set()
 
         async with store.opened() as log:
             await fill(log, ADA, 2)
             follower = asyncio.create_task(follow(log))
-            while not seen:
-                await asyncio.sleep(0)
+            await changed.wait()
             await fill(log, BOB, 1)
             log.append(one(ADA, 2))
             await log.append(one(ADA, 3))
             while len(seen) < 3:
-                await asyncio.sleep(0)
+                changed.clear()
+                await changed.wait()
         await follower
         return seen
 

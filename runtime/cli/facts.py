@@ -1,0 +1,70 @@
+"""What the command line reads from an event's payload, as raw JSON: it needs no application code and no codec.
+
+Unknown events and unknown fields are nothing special: a log of a newer or another application is listed as well.
+"""
+
+from typing import Final
+
+import msgspec
+
+from perdure.store.records import Recorded
+
+RUN_PREFIX: Final = "run/"
+ENDS: Final = frozenset({"run-completed", "run-failed", "run-cancelled"})
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """The fields that some event or other has; what an event lacks keeps its default."""
+
+    step: str = ""
+    branch: str = ""
+    kind: str = ""
+    tool: str = ""
+    effect: str = ""
+    workflow: str = ""
+    attempt: int = 1
+    micros: int = 0
+    error_type: str = ""
+    error: str = ""
+    reason: str = ""
+    account: str = ""
+    source: str = ""
+    call: str = ""
+    stopped: bool = True
+    retry_at: int | None = None
+    retry_after: int = 0
+    due: int | None = None
+    wake_at: int | None = None
+    waits_on: str | None = None
+    deadline: int | None = None
+    count: int = 0
+    failed: int = 0
+    life: int = 0
+    after_crash: bool = False
+    is_alone: bool = False
+    in_flight: tuple[str, ...] = ()
+    input: msgspec.Raw = msgspec.Raw(b"null")
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    arguments: msgspec.Raw = msgspec.Raw(b"null")
+    value: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_decode = msgspec.json.Decoder(Facts).decode
+NONE: Final = Facts()
+
+
+def facts_of(event: Recorded) -> Facts:
+    """Return what *event* says; nothing when it is erased, or when its fields are of other types."""
+    if event.data is None:
+        return NONE
+    try:
+        return _decode(event.data)
+    except msgspec.MsgspecError:
+        return NONE
+
+
+def run_of(event: Recorded) -> str | None:
+    """Return the id of the run that *event* belongs to, None if it belongs to none."""
+    if event.stream.startswith(RUN_PREFIX):
+        return event.stream[len(RUN_PREFIX) :]
+    return event.correlation

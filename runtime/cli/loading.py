@@ -1,0 +1,174 @@
+"""Loading an application's file by its path, and the input that the command line names.
+
+The file is imported as `python FILE` would see it: its folder first on the path, one copy of it, whoever imports it.
+Everything is read before a log is opened: while one is, no file of its may be opened here.
+"""
+
+import importlib.util
+import json
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, cast
+
+import click
+import msgspec
+
+from perdure.actors.tools.definition import Tool
+from perdure.actors.workflows.definition import Workflow
+from perdure.runtime.cli.exits import Exit, Failure
+from perdure.store.errors import PerdureError, UsageError
+
+_KINDS: Final[dict[type, str]] = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+
+
+class Application(msgspec.Struct, frozen=True):
+    """What a file brings along."""
+
+    path: Path
+    tools: list[Tool[..., Any]]
+    workflows: list[Workflow[..., Any]]
+    names: dict[str, Workflow[..., Any]]
+    """The workflows by the names that the file gives them, and by those that the log knows."""
+
+    def workflow(self, name: str | None) -> Workflow[..., Any]:
+        """Return the workflow of that name; without one, the only one.
+
+        Raises:
+            UsageError: there is none, or there are several to choose from.
+        """
+        there_are = ", ".join(sorted(workflow.name for workflow in self.workflows))
+        if not there_are:
+            raise UsageError(f"{self.path} has no workflow: decorate an async function with @workflow")
+        if name is None and len(self.workflows) == 1:
+            return self.workflows[0]
+        if name is None:
+            raise UsageError(f"{self.path} has several workflows, say which: {self.path}:NAME, with one of {there_are}")
+        if name not in self.names:
+            raise UsageError(f"{self.path} has no workflow {name!r}; there are: {there_are}")
+        return self.names[name]
+
+
+def split_target(target: str) -> tuple[Path, str | None]:
+    """Return the file and the workflow's name in `FILE.py:workflow`."""
+    path, colon, name = target.rpartition(":")
+    if not colon or "/" in name or Path(target).is_file():
+        return Path(target), None
+    return Path(path), name or None
+
+
+def load(path: Path) -> Application:
+    """Import the file at *path* and return the tools and workflows found in it.
+
+    Raises:
+        Failure: there is no such file, or its own code raised; the traceback begins in it.
+    """
+    if not path.is_file():
+        raise Failure(f"there is no file {path}", Exit.USAGE)
+    module = _import(path.resolve())
+    tools: dict[int, Tool[..., Any]] = {}
+    workflows: dict[int, Workflow[..., Any]] = {}
+    by_variable: dict[str, Workflow[..., Any]] = {}
+    for name, value in vars(module).items():
+        match value:
+            case Workflow():
+                workflow = cast("Workflow[..., Any]", value)
+                workflows[id(workflow)] = by_variable[name] = workflow
+            case Tool():
+                tool = cast("Tool[..., Any]", value)
+                tools[id(tool)] = tool
+            case _:
+                pass
+    names = {workflow.name: workflow for workflow in workflows.values()} | by_variable
+    return Application(path, list(tools.values()), list(workflows.values()), names)
+
+
+def _import(path: Path) -> ModuleType:
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    name = _module_name(path)
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise Failure(f"{path} is no Python file: its name ends with .py", Exit.USAGE)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except PerdureError as error:
+        raise Failure(f"{path} cannot be loaded: {error}", Exit.USAGE) from error
+    except SyntaxError as error:
+        raise Failure(f"{error.filename}:{error.lineno}: {error.msg}", Exit.USAGE) from error
+    except Exception as error:
+        click.echo("".join(_own_frames(error, path)), err=True, nl=False)
+        raise Failure(f"{path} cannot be loaded: {type(error).__name__}: {error}", Exit.FAILED) from error
+    return module
+
+
+def _module_name(path: Path) -> str:
+    """Return the name under which other files of the application import this one, so that there is one copy of it."""
+    name = path.stem
+    return name if name.isidentifier() and name not in sys.modules else f"perdure_file_{name}"
+
+
+def _own_frames(error: BaseException, path: Path) -> list[str]:
+    """Return the traceback of *error* from the file on: what imported it is no business of its author."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename != str(path):
+        frames = frames.tb_next
+    return traceback.format_exception(type(error), error, frames)
+
+
+def read_input(given: str | None, db: Path) -> dict[str, Any]:
+    """Return a workflow's arguments by name from JSON, from `@FILE`, or from stdin (`@-`).
+
+    Raises:
+        Failure: the file is not there; the JSON is none, with the place; or it is no object.
+    """
+    if given is None:
+        return {}
+    text, source = _read(given, db)
+    try:
+        value: object = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Failure(f"{source} is no JSON: {_place(text, error)}", Exit.USAGE) from error
+    if not isinstance(value, dict):
+        kind = _KINDS.get(type(value), "a number")
+        raise Failure(f'{source} is {kind}: write an object with the arguments by name, {{"name": …}}', Exit.USAGE)
+    return cast("dict[str, Any]", value)  # JSON has no other keys
+
+
+def read_json(given: str, option: str) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        Failure: it is none, with the place.
+    """
+    try:
+        return msgspec.json.decode(given)
+    except msgspec.DecodeError as error:
+        raise Failure(f"{option} is no JSON: {_place(given, error)}", Exit.USAGE) from error
+
+
+def _read(given: str, db: Path) -> tuple[str | bytes, str]:
+    if not given.startswith("@"):
+        return given, "--input"
+    if given == "@-":
+        return sys.stdin.buffer.read(), "the input on stdin"
+    path = Path(given[1:])
+    if path.resolve() == db.resolve():
+        raise Failure(f"{path} is the log itself: name a file with JSON", Exit.USAGE)
+    try:
+        return path.read_bytes(), str(path)
+    except OSError as error:
+        raise Failure(f"{path} cannot be read: {error.strerror}", Exit.USAGE) from error
+
+
+def _place(text: str | bytes, error: Exception) -> str:
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as found:
+        return f"{found.msg} at line {found.lineno}, column {found.colno}"
+    except (UnicodeDecodeError, RecursionError):
+        pass
+    return str(error)

@@ -1,0 +1,51 @@
+"""Options that several commands share, and the values they take."""
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_AGO: Final = re.compile(r"(\d+(?:\.\d+)?)(s|m|min|h|d|w)")
+_SECONDS: Final = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+class Moment(click.ParamType[int]):
+    """A time: `2026-11-21T08:15:02`, local or with an offset, a date, or how long ago: `90s`, `10m`, `2h`, `3d`."""
+
+    name = "time"
+
+    def __init__(self, now: Callable[[], datetime] = datetime.now) -> None:
+        self._now = now
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the time in microseconds since 1970 UTC."""
+        if isinstance(value, int):
+            return value
+        if ago := _AGO.fullmatch(value):
+            return _micros(self._now().astimezone()) - int(float(ago[1]) * _SECONDS[ago[2]] * 1_000_000)
+        try:
+            return _micros(datetime.fromisoformat(value).astimezone())
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is no time: write 2026-11-21T08:15:02, or how long ago: 90s, 10m, 2h, 3d", param, ctx)
+
+
+def _micros(moment: datetime) -> int:
+    return int(moment.timestamp()) * 1_000_000 + moment.microsecond
+
+
+def db_option(function: F) -> F:
+    """Add `--db`, which must be given."""
+    return click.option(
+        "--db", type=click.Path(path_type=Path, dir_okay=True), required=True, envvar="PERDURE_DB", show_envvar=True,
+        metavar="FILE", help="The log.",
+    )(function)  # fmt: skip
+
+
+def json_option(function: F) -> F:
+    """Add `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")(function)

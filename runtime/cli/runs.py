@@ -1,0 +1,273 @@
+"""Commands that run application code: run and resume. They own the log while they work.
+
+The invariant: whatever ends a command, the runs are in the log as they were acknowledged, and the last lines say how
+to go on with them.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from perdure.actors.kernel.payloads import Redaction
+from perdure.actors.workflows.definition import Workflow
+from perdure.actors.workflows.run import RunView
+from perdure.runtime.app import Runtime
+from perdure.runtime.cli.exits import Exit, Failure
+from perdure.runtime.cli.facts import RUN_PREFIX
+from perdure.runtime.cli.hosting import check_log, host, log_to_stderr, recorder
+from perdure.runtime.cli.loading import Application, load, read_input, split_target
+from perdure.runtime.cli.options import db_option, json_option
+from perdure.runtime.cli.output import aside, now_micros, print_json, print_line, print_result
+from perdure.runtime.cli.progress import Progress
+from perdure.runtime.cli.standing import Standing, read_run, read_runs
+from perdure.runtime.cli.stopping import Stop, say_stopping
+from perdure.runtime.cli.summary import print_summary, say_what_is_open
+from perdure.runtime.cli.watching import REFRESH_SECONDS, Watcher, watching
+from perdure.runtime.settings import Settings
+from perdure.store.reader import LogReader
+from perdure.store.records import Query, StreamId
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What `run` was asked for, checked as far as it can be without the log."""
+
+    db: Path
+    application: Application
+    workflow: Workflow[..., Any]
+    data: bytes
+    run: str | None
+    as_json: bool
+
+    @property
+    def how_to_go_on(self) -> str:
+        """The command that brings the run back."""
+        return come_back(self.application.path, self.db)
+
+
+def come_back(file: Path, db: Path) -> str:
+    """Return the command that goes on with what is open."""
+    return f"perdure resume {file} --db {db}"
+
+
+@click.command(short_help="Start a run and print its result.")
+@click.argument("target", metavar="FILE.py:WORKFLOW")
+@db_option
+@click.option("--input", "given", metavar="JSON|@FILE", help="The arguments by name; @- reads stdin.")
+@click.option("--id", "run_id", metavar="ID", help="The run's id: the same id again is the same run.")
+@click.option(
+    "--wait/--detach", "is_watched", default=True, help="Watch it to its end, or only record that it is to run."
+)
+@json_option
+@click.pass_context
+def run(
+    ctx: click.Context, *, target: str, db: Path, given: str | None, run_id: str | None, is_watched: bool, as_json: bool
+) -> None:
+    """Start a run of WORKFLOW in FILE.py and print its result as JSON.
+
+    WORKFLOW may be left out where the file has only one. The log is created when it is not there. The run's id comes
+    first, on stderr; progress goes there, too. Ctrl-C stops in good order and says how to go on; twice stops at once.
+    """
+    path, name = split_target(target)
+    arguments = read_input(given, db)
+    log_to_stderr()
+    with aside():
+        application = load(path)
+    workflow = application.workflow(name)
+    data = workflow.encode_input((), arguments, Redaction(Settings().redacted_keys))
+    request = Request(db, application, workflow, data, run_id, as_json)
+    ctx.exit(asyncio.run(_run_watched(request) if is_watched else _run_detached(request)))
+
+
+async def _run_detached(request: Request) -> Exit:
+    async with recorder(request.db, request.application) as rt:
+        handle = await rt.start_run(request.workflow, request.data, request.run, None)
+    with LogReader.open(request.db) as reader:
+        stream = reader.stream(StreamId(RUN_PREFIX + handle.id))
+        assert stream is not None  # noqa: S101 - it was started a moment ago
+        standing = read_run(reader, stream, now=now_micros())
+    if request.as_json:
+        print_json({"run": handle.id, "workflow": request.workflow.name, "status": standing.status})
+    else:
+        print_line(handle.id)
+        print_line(f"{standing.status}: recorded, and its code runs with: {request.how_to_go_on}", error=True)
+    return Exit.OK
+
+
+async def _run_watched(request: Request) -> Exit:
+    with Stop() as stop, aside() as stdout:
+        async with host(request.db, request.application) as rt:
+            after = await _last_position(rt)
+            handle = await rt.start_run(request.workflow, request.data, request.run, None)
+            if request.as_json:
+                started = {"run": handle.id, "workflow": request.workflow.name, "status": "started"}
+                print_json(started, stdout)
+            else:
+                print_line(f"run {handle.id}", "bold", error=True)
+            with watching(Progress(handle.id), request.workflow.name) as watcher:
+                await _watch(stop, watcher, _follow_run(rt, watcher, handle.id, after))
+            view = await handle.status()
+            is_over = view.is_closed or _needs_somebody(view)
+            if not is_over:
+                say_stopping(watcher.progress.in_flight, rt.settings.drain.total_seconds())
+    if not is_over and stop.code is not None:
+        print_line(f"run {handle.id} is in the log; go on with: {request.how_to_go_on}", error=True)
+        return stop.code
+    return _tell(request, view)
+
+
+def _needs_somebody(view: RunView) -> bool:
+    return view.status == "blocked" or view.waits_on is not None
+
+
+async def _follow_run(rt: Runtime, watcher: Watcher, run: str, after: int) -> None:
+    """Return when the run has ended, or when only somebody can move it."""
+    progress = watcher.progress
+    view = await rt.run(run).status()
+    if view.is_closed:
+        return
+    progress.done = view.steps_done
+    await rt.resume(run)
+    if any(left.id == run and left.waits_on is not None for left in await rt.waiting()):
+        return  # it did not come back: it is parked as poison, or waits for somebody again
+    async for event in rt.tail(after):
+        if progress.concerns(event):
+            watcher.add(event)
+            if run in progress.ended or run in progress.attention:
+                return
+
+
+def _tell(request: Request, view: RunView) -> Exit:
+    code = Exit.OK if view.status == "completed" else Exit.RUN
+    if request.as_json:
+        answer: dict[str, Any] = {"run": view.run, "workflow": view.workflow, "status": view.status}
+        if view.status == "completed":
+            answer["result"] = msgspec.Raw(view.result.encode())
+        else:
+            answer |= {"error_type": view.error_type, "error": view.error, "in_doubt": view.in_doubt}
+        print_json(answer)
+        return code
+    match view.status:
+        case "completed":
+            print_result(view.result)
+            return code
+        case "failed":
+            raise Failure(f"run {view.run} failed: {view.error_type}: {view.error}", code)
+        case "cancelled":
+            raise Failure(f"run {view.run} was cancelled: {view.error}", code)
+        case "blocked":
+            raise Failure(f"run {view.run} is blocked ({view.error_type}): {view.error}", code)
+        case _:
+            keys = ", ".join(view.in_doubt)
+            how = f"perdure settle {view.run} {keys} --db {request.db} --done JSON | --not-done | --failed TEXT"
+            raise Failure(f"run {view.run} waits for a verdict on {keys}: {how}", code)
+
+
+# resume
+
+
+@click.command(short_help="Bring back open runs and wait for them.")
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE.py")
+@db_option
+@json_option
+@click.pass_context
+def resume(ctx: click.Context, *, file: Path, db: Path, as_json: bool) -> None:
+    """Bring back every open run whose code FILE.py has, and wait until none of them can go on by itself.
+
+    Then say what ended, what still waits, and for what. Ctrl-C as in `run`.
+    """
+    check_log(db)
+    log_to_stderr()
+    with aside():
+        application = load(file)
+    with LogReader.open(db) as reader:
+        opened = list(read_runs(reader, only_open=True, now=now_micros()))
+    if not opened:
+        if not as_json:
+            print_line(f"nothing is open in {db}", error=True)
+        return
+    if not as_json:
+        say_what_is_open(opened, application)
+    stopped = asyncio.run(_resume(db, application))
+    if stopped is not None:
+        print_line(f"what is open is in the log; go on with: {come_back(file, db)}", error=True)
+    with LogReader.open(db) as reader:
+        after = [_again(reader, one) for one in opened]
+    code = print_summary(after, application, db, as_json=as_json)
+    ctx.exit(code if stopped is None else stopped)
+
+
+def _again(reader: LogReader, before: Standing) -> Standing:
+    stream = reader.stream(StreamId(RUN_PREFIX + before.run))
+    return before if stream is None else read_run(reader, stream, now=now_micros())
+
+
+async def _resume(db: Path, application: Application) -> Exit | None:
+    """Return the exit code when a stop was asked for."""
+    with Stop() as stop, aside():
+        async with host(db, application) as rt:
+            after = await _last_position(rt)
+            with watching(Progress(), str(application.path)) as watcher:
+                await _watch(stop, watcher, _follow_all(rt, watcher, after))
+            if stop.code is not None:
+                say_stopping(watcher.progress.in_flight, rt.settings.drain.total_seconds())
+    return stop.code
+
+
+async def _follow_all(rt: Runtime, watcher: Watcher, after: int) -> None:
+    """Return when no run can go on by itself."""
+    seen = after
+
+    async def follow() -> None:
+        nonlocal seen
+        async for event in rt.tail(after):
+            watcher.add(event)
+            seen = event.position
+
+    following = asyncio.create_task(follow())
+    try:
+        await rt.resume()
+        await rt.until_idle()
+    finally:
+        following.cancel()
+        await asyncio.wait([following])
+    while page := await rt.read(Query(after=seen)):  # what the tail had not come to
+        for event in page:
+            watcher.add(event)
+        seen = page[-1].position
+
+
+# Both
+
+
+async def _last_position(rt: Runtime) -> int:
+    newest = await rt.read(Query(limit=1, newest_first=True))
+    return newest[0].position if newest else 0
+
+
+async def _watch(stop: Stop, watcher: Watcher, following: Coroutine[Any, Any, None]) -> None:
+    """Wait until *following* ends or a stop is asked for, and keep the display fresh meanwhile.
+
+    Raises:
+        Whatever *following* raises.
+    """
+    followed = asyncio.create_task(following)
+    asked = asyncio.create_task(stop.asked())
+    refresh = asyncio.create_task(_refresh(watcher.refresh))
+    try:
+        await asyncio.wait((followed, asked), return_when=asyncio.FIRST_COMPLETED)
+        if followed.done():
+            followed.result()
+    finally:
+        for task in (followed, asked, refresh):
+            task.cancel()
+        await asyncio.wait((followed, asked, refresh))
+
+
+async def _refresh(show: Callable[[], None]) -> None:
+    while True:
+        show()
+        await asyncio.sleep(REFRESH_SECONDS)

@@ -1,0 +1,205 @@
+"""How runs stand, read from the log alone: which one runs, sleeps, needs a person, or was left lying by its process.
+
+The log cannot know that a process died: a run is `running` only while somebody owns the log, in the life that it was
+started or resumed in. Pure, but for what is called `read`, which asks a reader.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from perdure.runtime.cli.facts import ENDS, RUN_PREFIX, Facts, facts_of
+from perdure.runtime.cli.output import clock_time, duration
+from perdure.runtime.cli.timeline import Timeline
+from perdure.store import lock
+from perdure.store.reader import LogReader
+from perdure.store.records import Query, StreamId, StreamSummary
+
+PAGE: Final = 200
+"""Runs asked about with one statement."""
+
+Status: TypeAlias = Literal[
+    "running", "queued", "sleeping", "due", "suspended", "interrupted", "cancelling", "in doubt", "blocked",
+    "completed", "failed", "cancelled",
+]  # fmt: skip
+ATTENTION: Final[frozenset[Status]] = frozenset({"in doubt", "blocked"})
+"""What only a person can move."""
+
+_TURNS: Final = msgspec.json.encode(
+    ["run-started", "run-resumed", "run-suspended", "run-parked", "run-blocked", *sorted(ENDS)]
+).decode()
+# Per run: its first event, its last turn, and counts; payloads of steps are not read. `streams` names the runs.
+_RUNS: Final = """
+WITH seen AS (
+    SELECT stream,
+           max(iif(type IN (SELECT value FROM json_each(:turns)), version, 0)) AS turn,
+           sum(type IN ('step-completed', 'step-failed', 'step-cancelled')) AS done,
+           sum(type = 'step-started') AS started,
+           sum(type = 'step-in-doubt') AS doubts,
+           max(type = 'run-cancel-requested') AS is_cancelled
+    FROM log WHERE stream IN (SELECT value FROM json_each(:streams)) GROUP BY stream
+)
+SELECT seen.stream, first.data->>'$.workflow', last.type, last.at,
+       json_object('life', last.data->'$.life', 'wake_at', last.data->'$.wake_at', 'waits_on', last.data->'$.waits_on',
+                   'kind', last.data->'$.kind', 'account', last.data->'$.account', 'reason', last.data->'$.reason',
+                   'error_type', last.data->'$.error_type', 'error', last.data->'$.error'),
+       seen.done, seen.started, seen.doubts, seen.is_cancelled
+FROM seen
+JOIN log AS first ON first.stream = seen.stream AND first.version = 1
+JOIN log AS last ON last.stream = seen.stream AND last.version = seen.turn
+ORDER BY seen.stream
+"""
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """Whether somebody writes the log, and in which life of the runtime it is."""
+
+    is_there: bool
+    text: str | None
+    life: int
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """How one run stands."""
+
+    run: str
+    workflow: str
+    status: Status
+    steps_done: int
+    in_flight: int
+    in_doubt: tuple[str, ...]
+    waits_for: str
+    """In words, for people."""
+    wake_at: int | None
+    started_at: int
+    last_at: int
+
+
+def read_owner(reader: LogReader) -> Owner:
+    """Return who owns the log that *reader* reads."""
+    state = lock.look(reader.path)
+    opened = reader.read(Query(stream=StreamId("runtime/main"), types=("runtime-opened",), limit=1, newest_first=True))
+    life = facts_of(opened[0]).life if opened else 0
+    return Owner(is_there=state.is_held, text=None if state.owner is None else str(state.owner), life=life)
+
+
+def read_runs(reader: LogReader, *, only_open: bool, now: int) -> Iterator[Standing]:
+    """Yield the runs in the order of their ids."""
+    owner = read_owner(reader)
+    after = ""
+    while page := reader.streams(RUN_PREFIX, after=after, only_open=only_open, limit=PAGE):
+        yield from _standings(reader, page, owner, now)
+        after = page[-1].stream
+
+
+def read_run(reader: LogReader, stream: StreamSummary, *, now: int) -> Standing:
+    """Return how one run stands."""
+    return next(_standings(reader, [stream], read_owner(reader), now))
+
+
+def _standings(reader: LogReader, page: Sequence[StreamSummary], owner: Owner, now: int) -> Iterator[Standing]:
+    summaries = {row.stream: row for row in page}
+    names = msgspec.json.encode(list(summaries)).decode()
+    for row in list(reader.sql(_RUNS.replace(":turns", "?1").replace(":streams", "?2"), (_TURNS, names)).rows):
+        stream, workflow, turn, at, data, done, started, doubts, is_cancelled = row
+        keys = _in_doubt(reader, stream) if doubts else ()
+        facts = _lenient(data)
+        status = status_of(
+            turn,
+            facts,
+            owner=owner,
+            now=now,
+            is_new=not started and not done and summaries[stream].version == 1,
+            is_cancelled=bool(is_cancelled),
+            is_in_doubt=bool(keys),
+        )
+        yield Standing(
+            run=stream[len(RUN_PREFIX) :],
+            workflow=workflow or "",
+            status=status,
+            steps_done=done,
+            in_flight=started - done,
+            in_doubt=keys,
+            waits_for=describe(status, facts, keys, now=now, at=at, in_flight=started - done),
+            wake_at=facts.wake_at if status in ("sleeping", "due") else None,
+            started_at=summaries[stream].first_at,
+            last_at=summaries[stream].last_at,
+        )
+
+
+def _lenient(data: str) -> Facts:
+    fields: dict[str, Any] = {k: v for k, v in msgspec.json.decode(data).items() if v is not None}
+    try:
+        return msgspec.convert(fields, Facts)
+    except msgspec.ValidationError:
+        return Facts()
+
+
+def _in_doubt(reader: LogReader, stream: str) -> tuple[str, ...]:
+    timeline, after = Timeline(stream), 0
+    while page := reader.read(Query(stream=StreamId(stream), after=after)):
+        for event in page:
+            timeline.add(event)
+        after = page[-1].position
+    return tuple(timeline.in_doubt)
+
+
+def status_of(
+    turn: str, facts: Facts, *, owner: Owner, now: int, is_new: bool, is_cancelled: bool, is_in_doubt: bool
+) -> Status:
+    """Return how a run stands whose last turn was an event of type *turn* that says *facts*."""
+    match turn:
+        case "run-completed":
+            return "completed"
+        case "run-failed":
+            return "failed"
+        case "run-cancelled":
+            return "cancelled"
+        case "run-blocked":
+            return "blocked"
+        case _ if is_in_doubt:
+            return "in doubt"
+        case _ if is_cancelled:
+            return "cancelling"
+        case "run-parked":
+            return "sleeping" if facts.wake_at is not None and facts.wake_at > now else "due"
+        case "run-suspended":
+            return "suspended"
+        case _ if owner.is_there and facts.life == owner.life:
+            return "running"
+        case _:
+            return "queued" if is_new else "interrupted"
+
+
+def describe(  # noqa: C901 - one case a status
+    status: Status, facts: Facts, in_doubt: Sequence[str], *, now: int, at: int, in_flight: int
+) -> str:
+    """Return in words what a run waits for, or how it ended."""
+    match status:
+        case "in doubt":
+            return f"a verdict on {', '.join(in_doubt)}"
+        case "blocked":
+            return f"{facts.kind}: {facts.account}"
+        case "sleeping":
+            wake = facts.wake_at or now
+            return f"until {clock_time(wake, now=now)} (in {duration(wake - now)})"
+        case "due":
+            return "resume: its time has come"
+        case "suspended":
+            return "resume: it was stopped in good order"
+        case "interrupted":
+            steps = f", {in_flight} in flight" if in_flight else ""
+            return f"resume: its process ended{steps}"
+        case "queued":
+            return "resume: its code has not run yet"
+        case "cancelling":
+            return "resume: its code takes itself down"
+        case "failed":
+            return f"{facts.error_type}: {facts.error}"
+        case "cancelled":
+            return facts.reason
+        case "running":
+            return f"{in_flight} in flight" if in_flight else "its code"
+        case "completed":
+            return f"ended {clock_time(at, now=now)}"

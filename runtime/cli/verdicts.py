@@ -1,0 +1,99 @@
+"""Commands with which a person moves a run: settle and cancel. They need no application code.
+
+Both only record: a run's code takes notice when it is resumed. They work while nobody owns the log; its owner has to be
+asked in its own application.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import click
+
+from perdure.actors.workflows.run import NotInDoubtError
+from perdure.runtime.cli.exits import Exit, Failure
+from perdure.runtime.cli.facts import RUN_PREFIX
+from perdure.runtime.cli.finding import find_run
+from perdure.runtime.cli.hosting import log_to_stderr, recorder
+from perdure.runtime.cli.loading import read_json
+from perdure.runtime.cli.options import db_option, json_option
+from perdure.runtime.cli.output import print_json, print_line
+from perdure.runtime.handle import RunHandle
+from perdure.store.errors import StoreLockedError
+from perdure.store.reader import LogReader
+
+
+@click.command(short_help="Say what became of a step in doubt.")
+@click.argument("run")
+@click.argument("step")
+@db_option
+@click.option("--done", metavar="JSON", help="It happened, and this was its result.")
+@click.option("--not-done", "is_not_done", is_flag=True, help="It did not happen: it is made again.")
+@click.option("--failed", metavar="TEXT", help="It failed: the workflow is told so.")
+@json_option
+def settle(
+    *, run: str, step: str, db: Path, done: str | None, is_not_done: bool, failed: str | None, as_json: bool
+) -> None:
+    """Say what became of STEP of RUN, which is in doubt.
+
+    `perdure ps --attention` lists what is in doubt.
+    """
+    if (done is not None) + is_not_done + (failed is not None) != 1:
+        raise Failure("say one of --done JSON, --not-done and --failed TEXT", Exit.USAGE)
+    if done is not None:
+        result, verdict = read_json(done, "--done"), "done"
+        _record(db, run, lambda handle: handle.settle_done(step, result), "settle its steps")
+    elif failed is not None:
+        verdict = "failed"
+        _record(db, run, lambda handle: handle.settle_failed(step, failed), "settle its steps")
+    else:
+        verdict = "not-done"
+        because = "the command line"
+        _record(db, run, lambda handle: handle.settle_not_done(step, because=because), "settle its steps")
+    if as_json:
+        print_json({"run": run, "step": step, "verdict": verdict})
+    else:
+        print_line(f"{step} of {run} is settled as {verdict}; go on with: perdure resume FILE.py --db {db}")
+
+
+@click.command(short_help="Ask for a run to be cancelled.")
+@click.argument("run")
+@db_option
+@click.option("--reason", default="cancelled on the command line", show_default=True, metavar="TEXT")
+@json_option
+def cancel(*, run: str, db: Path, reason: str, as_json: bool) -> None:
+    """Ask for RUN to be cancelled.
+
+    The request is recorded; the run's own code takes itself down, `finally` blocks and all, when it is resumed.
+    """
+    was_open = _record(db, run, lambda handle: handle.cancel(reason), "cancel its runs")
+    if not was_open:
+        raise Failure(f"run {run} has ended: there is nothing to cancel", Exit.RUN)
+    if as_json:
+        print_json({"run": run, "cancel_requested": True})
+    else:
+        print_line(f"run {run} is to be cancelled; its code takes itself down with: perdure resume FILE.py --db {db}")
+
+
+def _record(db: Path, run: str, ask: Callable[[RunHandle[object]], Awaitable[object]], what: str) -> object:
+    """Return what the run answers.
+
+    Raises:
+        Failure: another process owns the log, or the step is not in doubt.
+        UnknownRunError, LogNotFoundError, NotALogError: there is nothing to ask.
+    """
+    log_to_stderr()
+    with LogReader.open(db) as reader:
+        name = find_run(reader, run).stream[len(RUN_PREFIX) :]
+
+    async def record() -> object:
+        async with recorder(db) as rt:
+            return await ask(rt.run(name))
+
+    try:
+        return asyncio.run(record())
+    except StoreLockedError as error:
+        text = f"{error.path} is owned by {error.owner}, which alone may {what}: ask it in its application, or stop it"
+        raise Failure(text, Exit.OWNED) from error
+    except NotInDoubtError as error:
+        raise Failure(str(error), Exit.RUN) from error

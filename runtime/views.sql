@@ -1,0 +1,81 @@
+-- Views over the log for people and auditors: a public contract like the tables. Each is derived, none is ever written.
+
+-- One row a run. `status` follows from its last event; `result` and `error` are null while it is open.
+CREATE VIEW runs AS
+SELECT substr(s.name, 5) AS run,
+       started.data ->> '$.workflow' AS workflow,
+       CASE last.type
+           WHEN 'run-completed' THEN 'completed'
+           WHEN 'run-failed' THEN 'failed'
+           WHEN 'run-cancelled' THEN 'cancelled'
+           WHEN 'run-blocked' THEN 'blocked'
+           WHEN 'run-parked' THEN 'waiting'
+           ELSE 'running'
+       END AS status,
+       s.first_at AS started_at,
+       s.last_at,
+       s.is_open,
+       s.wake_at,
+       s.waits_on,
+       started.data -> '$.input' AS input,
+       CASE last.type WHEN 'run-completed' THEN last.data -> '$.result' END AS result,
+       CASE WHEN last.type IN ('run-failed', 'run-blocked')
+            THEN coalesce(last.data ->> '$.error_type', last.data ->> '$.kind') END AS error_type,
+       CASE WHEN last.type IN ('run-failed', 'run-blocked')
+            THEN coalesce(last.data ->> '$.error', last.data ->> '$.account') END AS error
+FROM streams AS s
+JOIN events AS started ON started.stream = s.id AND started.version = 1
+JOIN events AS last ON last.stream = s.id AND last.version = s.version
+WHERE s.kind = 'run';
+
+-- One row a step of a run: a tool or a function that was called.
+CREATE VIEW steps AS
+SELECT substr(s.name, 5) AS run,
+       e.data ->> '$.step' AS step,
+       max(e.data ->> '$.tool') AS tool,
+       max(e.data ->> '$.effect') AS effect,
+       CASE max(CASE e.type WHEN 'step-completed' THEN 3 WHEN 'step-failed' THEN 2 WHEN 'step-cancelled' THEN 1 ELSE 0 END)
+           WHEN 3 THEN 'completed' WHEN 2 THEN 'failed' WHEN 1 THEN 'cancelled' ELSE 'open'
+       END AS status,
+       min(e.at) AS started_at,
+       max(CASE WHEN e.type IN ('step-completed', 'step-failed', 'step-cancelled') THEN e.at END) AS ended_at,
+       max(coalesce(e.data ->> '$.attempt', 1)) AS attempts,
+       max(e.data ->> '$.micros') AS micros,
+       max(e.type = 'step-in-doubt') AS was_in_doubt,
+       max(CASE e.type WHEN 'step-failed' THEN e.data ->> '$.error' END) AS error,
+       min(e.position) AS position
+FROM events AS e
+JOIN streams AS s ON s.id = e.stream
+WHERE s.kind = 'run'
+  AND e.type IN ('step-started', 'attempt-started', 'attempt-failed', 'attempt-refused', 'step-in-doubt',
+                 'step-not-done', 'step-completed', 'step-failed', 'step-cancelled')
+GROUP BY e.stream, e.data ->> '$.step';
+
+-- One row a call of a tool that ended or was refused, in a run or outside of one.
+CREATE VIEW tool_calls AS
+SELECT e.position,
+       substr(s.name, 6) AS tool,
+       e.data ->> '$.call' AS call,
+       substr(e.type, 6) AS outcome,
+       e.at AS ended_at,
+       e.data ->> '$.micros' AS micros,
+       e.data ->> '$.error_type' AS error_type,
+       coalesce(e.data ->> '$.error', e.data ->> '$.reason') AS error,
+       e.correlation
+FROM events AS e
+JOIN streams AS s ON s.id = e.stream
+WHERE s.kind = 'tool'
+  AND e.type IN ('call-succeeded', 'call-failed', 'call-cancelled', 'call-refused', 'call-lost');
+
+-- One row a transition of a circuit breaker.
+CREATE VIEW breaker_changes AS
+SELECT e.position,
+       substr(s.name, 6) AS tool,
+       CASE e.type WHEN 'circuit-opened' THEN 'open' WHEN 'circuit-half-opened' THEN 'half_open' ELSE 'closed' END AS state,
+       e.at,
+       e.data ->> '$.generation' AS generation,
+       e.data ->> '$.reason' AS reason,
+       e.correlation
+FROM events AS e
+JOIN streams AS s ON s.id = e.stream
+WHERE e.type IN ('circuit-opened', 'circuit-half-opened', 'circuit-closed');

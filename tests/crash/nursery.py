@@ -1,0 +1,75 @@
+"""Makes processes that can be killed, quickly: one process imports everything once and forks a child for each life.
+
+The one that forks has one thread and no open log, so a child is what a new process would be. It reaps a child only when
+told to, so nobody ever signals a pid that was used again. Run as `python -m tests.crash.nursery`; no test.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+ROOT = Path(__file__).resolve().parents[2]
+LIFE_SECONDS = 60
+"""A life that hangs is ended by SIGALRM, which no test takes for an end of its own."""
+
+
+class Nursery:
+    """A process that forks lives; a context manager."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-W", "error", "-m", "tests.crash.nursery"]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._process:
+            self._process.kill()
+
+    def live(self, order: msgspec.Struct, *, kill_after: float | None = None) -> int:
+        """Live *order*, perhaps kill it after some seconds; return 0, or minus the signal that ended it."""
+        pid = self._ask(msgspec.json.encode(order))
+        if kill_after is not None:
+            time.sleep(kill_after)  # this one is meant: nobody knows where in its work the child is
+            os.kill(pid, signal.SIGKILL)
+        return self._ask(b"wait")
+
+    def _ask(self, line: bytes) -> int:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(line + b"\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+
+def main() -> None:
+    from tests.crash.life import Order, live  # noqa: PLC0415 - here only: the tests need not import the runtime
+
+    for line in sys.stdin.buffer:
+        order = msgspec.json.decode(line, type=Order)
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(LIFE_SECONDS)
+            os.dup2(2, 1)
+            sys.stdin.close()
+            live(order)
+            sys.stderr.flush()
+            sys.exit(0)
+        print(pid, flush=True)  # noqa: T201 - its answer
+        sys.stdin.buffer.readline()
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
