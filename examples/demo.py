@@ -75,8 +75,8 @@ class Log:
                 self.begun[data["step"]] = data["tool"]
             case "step-completed" | "step-failed":
                 self.finished[data["step"]] = self.begun[data["step"]]
-            case "branches-opened":
-                self.files = max(self.files, data["count"])
+            case "branches-opened" if "/map#" in data["step"]:
+                self.files = data["count"]
             case "run-completed":
                 self.is_complete = True
             case _:
@@ -203,7 +203,7 @@ def claims(demo: Demo) -> Iterator[tuple[bool, str]]:
     """Check what Perdure claims against what the processes left behind."""
     log = demo.log
     killed = bool(demo.kills) and all(kill.exit_code == -signal.SIGKILL for kill in demo.kills)
-    yield killed, f"{len(demo.kills)} processes died of SIGKILL; none could say goodbye."
+    yield killed, f"Processes that died of SIGKILL: {len(demo.kills)}. None could say goodbye."
     yield (
         log.is_complete and demo.exit_code == 0,
         f"The run is complete all the same, with {len(log.finished):,} steps.",
@@ -266,8 +266,8 @@ def timeline(demo: Demo) -> Table:
         counts = Counter(event.type for event in life)
         first = next((event for event in life if event.type == "step-completed"), life[-1])
         seconds = [f"{(event.at - events[0].at) / 1e6:.2f} s" for event in (life[0], first, life[-1])]
-        resumed = "resumes the run" if counts["run-resumed"] else "starts the run"
-        table.add_row(seconds[0], f"process {data_of(life[0])['pid']} opens the log and {resumed}")
+        verb = "starts" if counts["run-started"] else "resumes" if counts["run-resumed"] else "asks for"
+        table.add_row(seconds[0], f"process {data_of(life[0])['pid']} opens the log and {verb} the run")
         table.add_row(seconds[1], f"first of {counts['step-completed']:,} steps that finish in this life")
         figures = f"{counts['circuit-opened']}x open, {counts['circuit-closed']}x closed again"
         table.add_row("", f"circuit of {FRAGILE}: {figures}, {counts['call-refused']} calls refused")

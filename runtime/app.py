@@ -9,7 +9,6 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
-from importlib import resources
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeAlias, TypeVar
@@ -37,6 +36,7 @@ from perdure.runtime.life import RUNTIME, CloseRuntime, LifeBehavior, OpenRuntim
 from perdure.runtime.recovery import Reconciler, WaitingRun
 from perdure.runtime.settings import Settings
 from perdure.runtime.threads import WorkerThreads
+from perdure.runtime.views import views
 from perdure.store.codec import Codec
 from perdure.store.errors import LogWriteError, UsageError
 from perdure.store.protocols import EventLog
@@ -373,11 +373,6 @@ class Runtime:
             UnencodableError, PayloadTooLargeError: it cannot be.
         """
         return encode_payload(value, where=where, redaction=self.redaction)
-
-
-def views() -> str:
-    """Return the views over the log that become a part of the file."""
-    return resources.files("perdure.runtime").joinpath("views.sql").read_text(encoding="utf-8")
 
 
 class Start:

@@ -38,7 +38,7 @@ MAY_IMPORT_SQLITE3 = {
 MAY_OPEN_FILES = {
     "perdure.store.lock": "the owner's lock is a file of its own beside the log",
     "perdure.store.queries": "it reads the SQL that is shipped with the package",
-    "perdure.store.migrations": "it reads the SQL that is shipped with the package",
+    "perdure.runtime.views": "it reads the SQL that is shipped with the package",
     "perdure.runtime.cli.loading": "it reads the input that a person names, before a log is opened",
 }
 

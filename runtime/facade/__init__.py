@@ -62,6 +62,7 @@ from perdure.store.errors import (
     UnknownTagError,
     UsageError,
 )
+from perdure.store.reader import LogReader
 from perdure.store.records import Query, Recorded
 
 __all__ = [
@@ -81,6 +82,7 @@ __all__ = [
     "InternalError",
     "InvalidArgumentsError",
     "LogClosedError",
+    "LogReader",
     "LogWriteError",
     "MailboxFullError",
     "NotALogError",

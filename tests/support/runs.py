@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from perdure import Recorded, Runtime
+from perdure.store.batch import StreamRow
 from perdure.testing import Crashable, MemoryDisk, TestClock
 
 T = TypeVar("T")
@@ -65,3 +66,20 @@ async def events(rt: Runtime, run: str, kind: str) -> list[dict[str, Any]]:
 def data(event: Recorded) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(event.data or "{}")
     return found
+
+
+def disk_until(disk: Any, position: int) -> MemoryDisk:
+    """A disk as it would be had the process died when *position* was the last event on it."""
+    copy, source = MemoryDisk(), disk._storage
+    target = copy._storage
+    target.log_id, target.blobs = source.log_id, dict(source.blobs)
+    target.events = [row for row in source.events if row.position <= position]
+    for id in {row.stream for row in target.events}:
+        rows = [row for row in target.events if row.stream == id]
+        indexes: list[Any] = [json.loads(row.idx) for row in rows if row.idx is not None]
+        is_open, wake_at, waits_on = indexes[-1] if indexes else (True, None, None)
+        target.names[id] = source.names[id]
+        target.ids[source.names[id]] = id
+        target.versions[id] = [row.position for row in rows]
+        target.streams[id] = StreamRow(id, rows[-1].version, is_open, wake_at, waits_on, rows[-1].at)
+    return copy

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from perdure import Context, RunFailedError, StepFailedError, UsageError, Workflow, tool, workflow
-from tests.support.runs import DAY, HOUR, Box, box_with, events, facts, on_both_logs, play, storage
+from perdure import Context, Retry, RunFailedError, Settings, StepFailedError, UsageError, Workflow, tool, workflow
+from tests.support.runs import DAY, HOUR, Box, box_with, disk_until, events, facts, on_both_logs, play, storage
 
 calls: list[Any] = []
 
@@ -48,7 +49,8 @@ def played(code: Callable[..., Any], **options: Any) -> Any:
     wf = Workflow(code, "wf")
 
     async def scenario() -> Any:
-        async with box_with(wf) as box:
+        # It stays in memory while it sleeps, so that every crash makes for a replay.
+        async with box_with(wf, settings=Settings(park_after=2 * DAY)) as box:
             return await replay_of(wf, box, **options)
 
     return play(scenario)
@@ -92,7 +94,7 @@ def test_the_failure_with_the_lowest_number_is_raised_live_and_replayed() -> Non
         return "done"
 
     assert played(code) == "done"
-    assert seen == ["worse item"] * 4  # live, at two crashes, when it woke
+    assert seen == ["worse item"] * 3  # live, and after two crashes
     assert calls == ["a", "worse", "bad", "b"]
 
 
@@ -104,7 +106,7 @@ def test_the_others_are_cancelled_when_one_fails_and_are_not_run_again() -> None
         return "done"
 
     assert played(code) == "done"
-    assert calls == ["h", "bad", "i"]
+    assert sorted(calls) == ["bad", "h", "i"]
 
 
 def test_a_failure_among_many_with_few_at_a_time_replays_alike() -> None:
@@ -194,7 +196,7 @@ def test_a_crash_between_the_failure_and_its_account_is_gone_over_alike() -> Non
             ends = []
             for cut in range(1, len(positions)):
                 calls.clear()
-                async with Box(copy_until(box, positions[cut]), box.clock, workflows=[wf]) as again:
+                async with Box(disk_until(box.storage, positions[cut]), box.clock, workflows=[wf]) as again:
                     rt = await again.open()
                     await box.clock.settle()
                     rt = await again.crash_and_reopen()
@@ -204,30 +206,6 @@ def test_a_crash_between_the_failure_and_its_account_is_gone_over_alike() -> Non
             return ends
 
     assert set(play(scenario)) == {("waiting", "")}
-
-
-def copy_until(box: Box, position: int) -> Any:
-    """A disk as it would be had the process died when *position* was the last event on it."""
-    from perdure.testing import MemoryDisk
-
-    disk, source = MemoryDisk(), box.storage._storage
-    target = disk._storage
-    target.log_id = source.log_id
-    target.names, target.ids = dict(source.names), dict(source.ids)
-    kept = [row for row in source.events if row.position <= position]
-    target.events = list(kept)
-    target.versions = {id: [r.position for r in kept if r.stream == id] for id in source.names}
-    for id in [id for id, found in target.versions.items() if not found]:
-        del target.ids[target.names.pop(id)], target.versions[id]
-    import json
-
-    from perdure.store.batch import StreamRow
-
-    for id in target.versions:
-        rows = [r for r in kept if r.stream == id]
-        index = next((json.loads(r.idx) for r in reversed(rows) if r.idx is not None), [True, None, None])
-        target.streams[id] = StreamRow(id, rows[-1].version, index[0], index[1], index[2], rows[-1].at)
-    return disk
 
 
 def test_a_branch_that_was_cancelled_cleans_up_once() -> None:
@@ -318,14 +296,10 @@ def test_a_failure_of_the_code_itself_in_a_branch_replays_alike() -> None:
         return "done"
 
     assert played(code) == "done"
-    assert sorted(map(str, calls)) == ["0", "1", "2", "h0", "h2"] or sorted(map(str, calls)) == ["0", "1", "2", "h0"]
+    assert calls == [0, 1, 2]  # the others were cancelled before their second step was on the disk
 
 
 def test_a_step_that_backs_off_is_given_up_when_another_branch_fails() -> None:
-    from datetime import timedelta
-
-    from perdure import Retry
-
     @tool(retry=Retry(attempts=5, backoff=timedelta(seconds=100), jitter=False), failure_threshold=1000)
     async def flaky() -> str:
         calls.append("flaky")

@@ -1,0 +1,8 @@
+"""The SQL of the views that a runtime makes a part of the file, from `views.sql`: a public contract, see docs/log.md."""
+
+from importlib import resources
+
+
+def views() -> str:
+    """Return the `CREATE VIEW` statements."""
+    return resources.files("perdure.runtime").joinpath("views.sql").read_text(encoding="utf-8")
