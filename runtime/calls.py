@@ -18,6 +18,7 @@ from perdure.actors.tools.invoke import Ended
 from perdure.actors.tools.outcome import Failure, Success
 from perdure.actors.tools.tool import Admit, RecordCancel, RecordFailure, RecordSuccess
 from perdure.actors.workflows.engine import Engine
+from perdure.store.errors import UsageError
 from perdure.store.protocols import Ticket
 
 
@@ -27,6 +28,8 @@ async def call_tool(engine: Engine, tool: Tool[..., Any], arguments: bytes, time
     Raises:
         CircuitOpenError: the circuit breaker refused; the tool was not called.
         ToolFailedError: it failed; the original exception is the cause.
+        LogWriteError: the log failed meanwhile; an async tool was cancelled.
+        UsageError: the runtime was closed meanwhile; an async tool was cancelled.
     """
     system, shell = engine.system, await engine.tool_shell(tool)
     call = str(uuid_utils.uuid7())
@@ -56,9 +59,12 @@ async def _make(
     try:
         if intended is not None:
             await intended  # Durable before visible: the intent is on disk before the effect leaves the process.
-        ended = await engine.invoker.invoke(tool, arguments, ToolContext(call, tool.name, call, 1), timeout)
+        context = ToolContext(call, tool.name, call, 1)
+        ended = await engine.beside_runs(engine.invoker.invoke(tool, arguments, context, timeout))
     except asyncio.CancelledError:
         system.transact(((shell, RecordCancel(call, generation, 0)),), correlation=call, is_refusable=False)
+        if engine.is_stopping and not _is_cancelled():
+            raise UsageError(f"the runtime was closed during this call of {tool.name}") from None
         raise
     done = system.transact(((shell, _record(call, generation, ended)),), correlation=call, is_refusable=False)
     if done.ticket is not None:
@@ -68,6 +74,11 @@ async def _make(
             return value
         case Failure(error_type=kind, message=text):
             raise ToolFailedError(tool=tool.name, error_type=kind, reason=text) from ended.cause
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _record(call: str, generation: int, ended: Ended) -> RecordSuccess | RecordFailure:

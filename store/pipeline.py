@@ -32,6 +32,8 @@ class Pipeline:
         self._on_failure = on_failure
         self._waiting: deque[Batch] = deque()
         self._committing: Batch | None = None
+        self._untold: Batch | None = None
+        """The one that is on disk while its waiters are not told yet."""
         self._task: asyncio.Task[None] | None = None
         self._is_ended = False
         self._sleepers: set[asyncio.Future[None]] = set()
@@ -85,6 +87,7 @@ class Pipeline:
         """Fail everything that waits, and all that comes."""
         if self.failure is not None:
             return
+        self._tell()
         self.failure = error
         failed = [batch for batch in (self._committing, *self._waiting) if batch is not None]
         self._committing = None
@@ -93,6 +96,10 @@ class Pipeline:
         # The runtime hears of it first: nobody may act on an error while it still believes that the log works.
         if is_reported and self._on_failure is not None:
             self._on_failure(error)
+        if not failed:
+            # Nobody waits. Whoever asks from now on what is durable is told all the same that the log failed.
+            self.newest = Ticket()
+            self.newest.settle(error)
         for batch in failed:
             batch.ticket.settle(error)
         self._wake()
@@ -117,24 +124,24 @@ class Pipeline:
             self._task = None
 
     async def _commit_all(self) -> None:
-        durable: Batch | None = None
         while self._waiting:
             batch = self._committing = self._waiting.popleft()
             commit = self._loop.create_task(self._committer.commit(batch), name="perdure commit")
             await asyncio.sleep(0)
             # The disk is busy with this batch while those who waited for the one before are told.
-            if durable is not None:
-                self._settle(durable)
+            self._tell()
             await commit
-            self._committing, durable = None, batch
+            if self.failure is not None:
+                return  # somebody else failed the log meanwhile, and this batch with it
+            self._committing, self._untold = None, batch
             if not self._waiting:
-                self._settle(durable)
-                durable = None
+                self._tell()
                 await asyncio.sleep(0)  # those who were told append now, and share the next commit
 
-    def _settle(self, batch: Batch) -> None:
-        if self.failure is not None:
-            return  # somebody else failed the log meanwhile, and settled this ticket with it
+    def _tell(self) -> None:
+        batch, self._untold = self._untold, None
+        if batch is None:
+            return
         events = len(batch.events)
         self.durable = batch.after + events
         self.backlog_events -= events

@@ -6,10 +6,9 @@ Arguments and results pass through here on their way in and out, live and replay
 
 import math
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any, Generic, TypeAlias, TypeVar, cast
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar, Token
+from typing import Any, Generic, Self, TypeAlias, TypeVar, cast
 
 import msgspec
 
@@ -54,13 +53,24 @@ class Secret(msgspec.Struct, frozen=True):
 
 
 class SecretScope:
-    """The secrets that one call has revealed, to be cut out of what it answers."""
+    """The secrets that one call has revealed, to be cut out of what it answers.
 
-    __slots__ = ("_resolve", "_revealed")
+    Entered, it is the one that `Secret.reveal` uses while the block runs, in this context and in copies of it.
+    """
+
+    __slots__ = ("_resolve", "_revealed", "_token")
 
     def __init__(self, resolve: Callable[[str], str | None]) -> None:
         self._resolve = resolve
         self._revealed: dict[str, str] = {}
+        self._token: Token[SecretScope | None]
+
+    def __enter__(self) -> Self:
+        self._token = _SCOPE.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _SCOPE.reset(self._token)
 
     def reveal(self, name: str) -> str:
         """Return the secret's value and remember it for `scrub`.
@@ -89,16 +99,6 @@ class SecretScope:
 
 
 _SCOPE: ContextVar[SecretScope | None] = ContextVar("perdure_secrets", default=None)
-
-
-@contextmanager
-def entered(scope: SecretScope) -> Generator[None]:
-    """Make *scope* the one that `Secret.reveal` uses while the block runs, in this context and in copies of it."""
-    token = _SCOPE.set(scope)
-    try:
-        yield
-    finally:
-        _SCOPE.reset(token)
 
 
 class Redaction:

@@ -19,7 +19,7 @@ from perdure.actors.kernel.directory import Directory
 from perdure.actors.kernel.errors import ActorFailedError, ActorStoppedError, MailboxFullError
 from perdure.actors.kernel.messages import Command, Decision, Effect, Moment
 from perdure.actors.kernel.ref import Ref
-from perdure.actors.kernel.shell import Envelope, Shell
+from perdure.actors.kernel.shell import TURN, Envelope, Shell
 from perdure.actors.kernel.supervision import after_failure
 from perdure.store.codec import Codec
 from perdure.store.errors import PerdureError, StoreError
@@ -66,6 +66,8 @@ class ActorSystem:
         self._mailbox_bound = mailbox_bound
         self._thread = threading.get_ident()
         self._is_open = True
+        self._passing = TURN
+        """How many messages may still pass by empty mailboxes in this turn of the loop."""
 
     def ref(self, stream: StreamId) -> Ref:
         """Return a reference to the actor of *stream*, which need not be in memory."""
@@ -173,10 +175,28 @@ class ActorSystem:
         waiting = len(shell.actor_inbox) if shell is not None else self.directory.waiting(stream)
         if waiting >= self._mailbox_bound:
             self.refuse(envelope, MailboxFullError(stream=stream, waiting=waiting))
-        elif shell is not None:
+        elif shell is None:
+            self.directory.hold(stream, envelope)
+        elif waiting or not self._may_handle_now():
             shell.put(envelope)
         else:
-            self.directory.hold(stream, envelope)
+            self.handle(shell, envelope)
+
+    def _may_handle_now(self) -> bool:
+        """Return whether a message that finds an empty mailbox may pass it by: two turns of the loop less for an ask.
+
+        At most a turn's worth of messages may until the loop has gone round, so that nobody who asks and asks keeps the
+        others from it.
+        """
+        if not self._passing or self.log.is_congested:
+            return False
+        if self._passing == TURN:
+            self.loop.call_soon(self._let_pass)
+        self._passing -= 1
+        return True
+
+    def _let_pass(self) -> None:
+        self._passing = TURN
 
     def handle(self, shell: Shell, envelope: Envelope) -> bool:
         """Decide one message of *shell* and answer it; False when the actor failed and must not go on."""

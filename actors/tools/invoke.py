@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import msgspec
 
 from perdure.actors.kernel.clock import Clock
-from perdure.actors.kernel.payloads import Redaction, SecretScope, encode_payload, entered
+from perdure.actors.kernel.payloads import Redaction, SecretScope, encode_payload
 from perdure.actors.tools.definition import Tool, ToolContext
 from perdure.actors.tools.outcome import Failure, Success, describe, reported_error
 from perdure.store.errors import PerdureError
@@ -60,12 +60,12 @@ class Invoker:
         """
         scope = SecretScope(self._secrets)
         started = self._clock.moment().steady
-        limit = asyncio.timeout(None)
+        limit = None if timeout is None else asyncio.timeout(None)
         cancels = _cancels()
         try:
             given = tool.decode_arguments(arguments, context)
-            with entered(scope):
-                if timeout is None:
+            with scope:
+                if limit is None or timeout is None:
                     value = await self._call(tool, given)
                 else:
                     async with limit, ending(self._clock, limit, timeout):
@@ -76,8 +76,8 @@ class Invoker:
             failure = Failure("CancelledError", "the tool raised CancelledError by itself", ("CancelledError",))
             return Ended(failure, self._since(started), error)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a tool raises is its failure
-            if timeout is not None and limit.expired() and isinstance(error, TimeoutError):
-                text = f"no result within {timeout.total_seconds():g} s"
+            if limit is not None and limit.expired() and isinstance(error, TimeoutError):
+                text = f"no result within {timeout.total_seconds():g} s" if timeout else ""
                 failure = Failure("TimeoutError", text, ("TimeoutError",))
                 return Ended(failure, self._since(started), error, timed_out=True)
             return Ended(describe(error, scope.scrub(_text(error))), self._since(started), error)

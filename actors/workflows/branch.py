@@ -70,7 +70,12 @@ class Branch:
         return f"{self.path}{name}"
 
     def cancel(self) -> None:
-        """Cancel its code: now, or while it is being replayed where its recording ends."""
+        """Cancel its code, once: now, or while it is being replayed where its recording ends.
+
+        A branch that was cancelled before, in this life or a former one, is cleaning up and is left to it.
+        """
+        if self.is_cancelled:
+            return
         self.is_cancelled = True
         if self.is_replaying:
             self.is_cut = True
@@ -79,7 +84,7 @@ class Branch:
 
     def cut(self) -> asyncio.CancelledError:
         """Return the cancellation that the branch gets where its recording ends: once, so that it can clean up after."""
-        self.is_cut = False
+        self.is_cut, self.is_cancelled = False, True
         return asyncio.CancelledError()
 
     def take(self, key: str, what: str, name: str, digest: str = "", *, data: bytes = b"") -> StepRecord | None:

@@ -165,7 +165,8 @@ class Context:
         finally:
             branch.is_inside = False
             for part in parts:
-                part.close()  # those that never started
+                if asyncio.iscoroutine(part):
+                    part.close()  # those that never started
 
     @overload
     async def map(
@@ -224,8 +225,8 @@ class Context:
                 driver.note(TimerSet(key, branch.path, due))
             elif record.progress == "completed":
                 return
-            elif branch.is_cut:
-                raise branch.cut()
+            elif branch.is_cut or branch.is_replaying:
+                raise branch.cut()  # what was recorded after a sleep that never ended was done when it was cancelled
             else:
                 due = record.due
             await driver.wait(branch, due, key)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -45,6 +45,8 @@ from perdure.actors.workflows.run import (
 from perdure.store.codec import blob_hashes
 from perdure.store.errors import InternalError, LogWriteError, PerdureError, UsageError
 from perdure.store.records import Loaded, Query, StreamId, stream_id
+
+T = TypeVar("T")
 
 PAGE = 5_000
 """Events of a run read at a time when it resumes."""
@@ -93,6 +95,7 @@ class Engine:
         """Runs over the bound, which wait for a place; only their names are kept."""
         self._alone: asyncio.Task[None] | None = None
         self._resuming: set[asyncio.Task[Any]] = set()
+        self._beside: set[asyncio.Task[Any]] = set()
         self._is_stopping = False
         self._is_filling = False
         self._idle: Answer[None] | None = None
@@ -104,6 +107,11 @@ class Engine:
     def interpreters(self) -> Mapping[type[Effect], Interpreter]:
         """The effects of runs, and what performs them."""
         return {Launch: self._launch, Interrupt: self._interrupt, Settled: self._settled}
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nothing new is begun any more."""
+        return self._is_stopping
 
     def __len__(self) -> int:
         """Return how many runs are in memory with their code."""
@@ -370,10 +378,23 @@ class Engine:
         """Tell those who wait for a run that the log failed."""
         self._tell(driver.run_id, error)
 
+    async def beside_runs(self, effect: Coroutine[Any, Any, T]) -> T:
+        """Return what an effect outside of runs comes to; a failure of the log cancels it, and so does a stop.
+
+        Raises:
+            CancelledError: it was cancelled, or the caller was.
+        """
+        task = self.system.loop.create_task(effect, name="perdure call")
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+        return await task
+
     def log_failed(self, error: LogWriteError) -> None:
         """Take every run down as it is and tell those who wait: nothing can be recorded any more."""
         self._is_stopping = True
         self._take_down(self._drivers.values(), Abandoned())
+        for task in self._beside:
+            task.cancel()
         for run in list(self._waiters):
             self._tell(run, error)
 
@@ -400,9 +421,11 @@ class Engine:
         tasks = {d.task for d in self._drivers.values() if d.task is not None}
         for driver in list(self._drivers.values()):
             driver.stop_at_next_step()
-        await _settle(tasks, drain_seconds)
+        await _settle(tasks | self._beside, drain_seconds)
         self._take_down(self._drivers.values(), Suspending())
-        await _settle(tasks, None)
+        for task in self._beside:
+            task.cancel()
+        await _settle(tasks | self._beside, None)
         for run in list(self._waiters):
             self._tell(run, UsageError(f"the runtime was closed while run {run} was open; open it again and ask"))
 

@@ -72,9 +72,10 @@ class Fork:
         self._next = len(self._starts)
 
     def _open(self, number: int) -> None:
-        # When the fork is known to have failed every branch ends where its recording does: the one that failed has
-        # failed by then, and the others were cancelled there.
-        is_cut = self._parent.is_cut or self._recorded_failure is not None
+        # When the fork is known to be over every branch ends where its recording does: one that returned or failed has
+        # done so by then, and the others were cancelled there.
+        is_over = self._recorded_failure is not None or self._parent.is_replaying
+        is_cut = self._parent.is_cut or is_over
         branch = self._running[number] = Branch(self._driver, f"{self._key}.{number}/", is_cut=is_cut)
         context = copy_context()
         context.run(CURRENT.set, branch)

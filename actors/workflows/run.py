@@ -203,7 +203,7 @@ class RunBehavior:
             case ResumeRun(life=life):
                 return _resume(state, life)
             case CancelRun(reason=reason):
-                return _cancel(_born(state), reason)
+                return _cancel(_born(state), reason, moment)
             case SettleStep():
                 return _settle(_born(state), command, moment)
             case GetRun():
@@ -327,14 +327,17 @@ def _resume(state: RunState, life: int) -> Decision[bool]:
     return Decision((resumed,), reply=True)
 
 
-def _cancel(state: RunState, reason: str) -> Decision[bool]:
+def _cancel(state: RunState, reason: str, moment: Moment) -> Decision[bool]:
     if state.status in CLOSED:
         return Decision((), reply=False)
     if state.status == "blocked":  # its code cannot run, so there is nothing to wait for
         return Decision((RunCancelRequested(reason), RunCancelled(reason)), reply=True)
     if state.cancel_reason is not None:
         return Decision((), reply=True)
-    return Decision((RunCancelRequested(reason),), reply=True, effects=(Interrupt(),))
+    if state.status != "waiting":
+        return Decision((RunCancelRequested(reason),), reply=True, effects=(Interrupt(),))
+    # A sleeper is due at once, so that the next life wakes it too, should this one end before the effect.
+    return Decision((RunCancelRequested(reason), RunParked(moment.now, None)), reply=True, effects=(Interrupt(),))
 
 
 def _settle(state: RunState, command: SettleStep, moment: Moment) -> Decision[None]:
@@ -348,7 +351,8 @@ def _settle(state: RunState, command: SettleStep, moment: Moment) -> Decision[No
 
 
 def _step_ended(state: RunState, step: str) -> RunState:
-    left = {k: v for k, v in state.in_flight.items() if k != step}
+    left = dict(state.in_flight)
+    left.pop(step, None)
     return _survived(msgspec.structs.replace(state, in_flight=left, steps_done=state.steps_done + 1), step)
 
 

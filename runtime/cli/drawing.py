@@ -152,7 +152,7 @@ class _Rows:
             case "tool" if step.effect != "idempotent":
                 return step.effect
             case "branches":
-                return f"{step.count} branches"
+                return count(step.count, "branch", "branches")
             case _:
                 return step.what
 

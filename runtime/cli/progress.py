@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from perdure.runtime.cli.facts import ENDS, RUN_PREFIX, Facts, facts_of, run_of
-from perdure.runtime.cli.output import clock_time, duration, shorten
+from perdure.runtime.cli.output import clock_time, count, duration, shorten
 from perdure.store.records import Recorded
 
 _ERROR_WIDTH: Final = 160
@@ -93,7 +93,8 @@ class Progress:
                 elif facts.wake_at is not None:
                     wake = clock_time(facts.wake_at, now=event.at)
                     left = duration(facts.wake_at - event.at)
-                    return f"sleeps until {wake} (in {left}); Ctrl-C leaves it in the log"
+                    hint = "" if self.run is None else "; Ctrl-C leaves it in the log"
+                    return f"sleeps until {wake} (in {left}){hint}"
                 return None
             case "run-blocked":
                 self._forget(run)
@@ -162,11 +163,11 @@ class Progress:
 
     def figures(self) -> str:
         """Return the counts in a few words."""
-        parts = [f"{self.done} steps done", f"{self.in_flight} in flight"]
+        parts = [f"{count(self.done, 'step')} done", f"{self.in_flight} in flight"]
         if self.backing_off:
             parts.append(f"{self.backing_off} waiting to be tried again")
         if self.sleeps:
             parts.append(f"{len(self.sleeps)} sleeping")
         if self.run is None:
-            parts.insert(0, f"{len(self.ended)} runs ended")
+            parts.insert(0, f"{count(len(self.ended), 'run')} ended")
         return ", ".join(parts)

@@ -5,7 +5,10 @@ to go on with them.
 """
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -101,12 +104,14 @@ async def _run_watched(request: Request) -> Exit:
     with Stop() as stop, aside() as stdout:
         async with host(request.db, request.application) as rt:
             after = await _last_position(rt)
-            handle = await rt.start_run(request.workflow, request.data, request.run, None)
+            with redirect_stdout(StringIO()) as printed:  # the run's code may be faster than the answer
+                handle = await rt.start_run(request.workflow, request.data, request.run, None)
             if request.as_json:
                 started = {"run": handle.id, "workflow": request.workflow.name, "status": "started"}
                 print_json(started, stdout)
             else:
                 print_line(f"run {handle.id}", "bold", error=True)
+            sys.stdout.write(printed.getvalue())
             with watching(Progress(handle.id), request.workflow.name) as watcher:
                 await _watch(stop, watcher, _follow_run(rt, watcher, handle.id, after))
             view = await handle.status()

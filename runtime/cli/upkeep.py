@@ -75,7 +75,7 @@ def _print_report(report: Report) -> None:
     )
     if report.log_id is not None:
         print_line(f"  log       {report.log_id}")
-    if report.root is not None:
+    if report.root is not None and report.is_sound:
         print_line(f"  root      {report.root}  over all {report.events:,} events: keep it elsewhere to compare")
     if report.is_sound:
         return

@@ -12,7 +12,7 @@ import pytest
 
 from perdure.runtime.cli import main
 
-APPLICATION = '''
+APPLICATION = """
 import asyncio
 import os
 from datetime import timedelta
@@ -70,7 +70,7 @@ async def fails(ctx: Context) -> int:
 async def nap(ctx: Context, seconds: float) -> str:
     await ctx.sleep(seconds)
     return "rested"
-'''
+"""
 
 
 class Ended(NamedTuple):
@@ -143,10 +143,16 @@ class Process:
         assert self._process.stderr is not None
         return self._process.stderr.readline()
 
+    def close_output(self) -> None:
+        """Read no more of stdout."""
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._process.stdout = None
+
     def end(self) -> Ended:
         """Wait for the end."""
         out, err = self._process.communicate(timeout=120)
-        return Ended(self._process.returncode, out, err)
+        return Ended(self._process.returncode, out or "", err)
 
 
 def command(folder: Path, *arguments: str | Path, env: dict[str, str] | None = None) -> Ended:
