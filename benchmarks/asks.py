@@ -7,6 +7,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pykka
+
+from benchmarks.rows import Row, Size, Target, against, spread
 from perdure.actors.kernel.answer import Answer
 from perdure.actors.kernel.messages import Command, Decision, Effect, Event, Index, Moment
 from perdure.actors.kernel.shell import Shell
@@ -15,8 +17,6 @@ from perdure.runtime.clock import SystemClock
 from perdure.store.codec import Codec
 from perdure.store.records import StreamId
 from perdure.store.sqlite import SqliteEventLog
-
-from benchmarks.rows import Row, Size, Target, against, spread
 
 AT_ONCE = 100
 

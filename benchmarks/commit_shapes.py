@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
+
 from perdure.store.batch import Batch, Bounds, StreamRow
 from perdure.store.connection import CHECKPOINT_BYTES
 from perdure.store.journal import Journal

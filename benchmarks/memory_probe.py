@@ -14,9 +14,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
-from perdure import Context, Runtime, Settings, workflow
 
 from benchmarks.workloads import Gate, run_once, steps
+from perdure import Context, Runtime, Settings, workflow
 
 DAY_SECONDS = 86_400
 STARTED_AT_ONCE = 500

@@ -6,6 +6,7 @@ All state is in the log and in what is passed here; two runtimes on two files in
 import asyncio
 import contextlib
 import os
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
@@ -22,17 +23,24 @@ from perdure.actors.kernel.clock import Clock
 from perdure.actors.kernel.messages import Command
 from perdure.actors.kernel.payloads import Redaction, encode_payload
 from perdure.actors.kernel.system import ActorSystem
-from perdure.actors.tools.breaker import BreakerPolicy
+from perdure.actors.tools.breaker import Command as Forcing
 from perdure.actors.tools.definition import Tool
+from perdure.actors.tools.errors import ToolError
 from perdure.actors.tools.invoke import Invoker
-from perdure.actors.tools.tool import GetToolStatistics, GiveUpLost, ToolBehavior, ToolStatistics
+from perdure.actors.tools.outcome import Success
+from perdure.actors.tools.registry import Registry
+from perdure.actors.tools.selection import Candidate, select_best
+from perdure.actors.tools.statistics import ToolStatistics
+from perdure.actors.tools.tool import ForceCircuit, GetToolStatistics, GiveUpLost, Guard, ToolBehavior
 from perdure.actors.workflows.definition import Workflow, digest
 from perdure.actors.workflows.engine import Engine
 from perdure.actors.workflows.run import RunBehavior, RunView, StartRun
-from perdure.runtime.calls import call_tool
+from perdure.runtime.calls import DirectCall, call_tool
 from perdure.runtime.clock import HandMoved, SystemClock
+from perdure.runtime.dispatch import parse_arguments, text_of, text_of_error
 from perdure.runtime.handle import RunHandle
 from perdure.runtime.life import RUNTIME, CloseRuntime, LifeBehavior, OpenRuntime, RuntimeOpened
+from perdure.runtime.options import Options, OptionValues
 from perdure.runtime.recovery import Reconciler, WaitingRun
 from perdure.runtime.settings import Settings
 from perdure.runtime.threads import WorkerThreads
@@ -50,6 +58,9 @@ _log = structlog.get_logger("perdure.runtime")
 
 OpenLog: TypeAlias = Callable[[Callable[[LogWriteError], None]], Awaitable[EventLog]]
 """Opens a log; it is given whom to tell, before anybody else, that the log takes no more writes."""
+
+CONVERSATION = re.compile(r"[!-~]{1,60}")
+"""What a conversation may be called: with a tool's name it makes a stream's."""
 
 MAX_ID_LENGTH = 128
 """Of a run's id, so that idempotency keys stay below the limits of the services that they are sent to (255)."""
@@ -100,7 +111,7 @@ class Runtime:
         """
         self.path = Path(path)
         self.settings = settings or Settings()
-        self._tools = _by_name(tools, Tool, "tool")
+        self._tools = Registry(tools)
         self._workflows = _by_name(workflows, Workflow, "workflow")
         self._secrets = _resolver(secrets)
         self._resume_at_open = resume
@@ -165,7 +176,7 @@ class Runtime:
             park_after=settings.park_after,
             max_active=settings.max_active_runs,
         )
-        behaviors = (ToolBehavior(Policies(self._tools)), RunBehavior(), LifeBehavior())
+        behaviors = (ToolBehavior(Guards(self._tools)), RunBehavior(), LifeBehavior())
         self._system = ActorSystem(
             log,
             Codec({kind for behavior in behaviors for kind in behavior.events}),
@@ -260,27 +271,51 @@ class Runtime:
         """
         return await self.with_options().start(workflow, *args, **kwargs)
 
-    def with_options(self, *, id: str | None = None, deadline: timedelta | None = None) -> "Start":
-        """Return a way to start runs with options.
+    def with_options(
+        self,
+        *,
+        id: str | None = None,
+        deadline: timedelta | None = None,
+        conversation: str | None = None,
+        limit_key: str = "",
+        timeout: timedelta | None = None,
+    ) -> Options:
+        """Return a way to start runs and to call tools with options.
 
         Args:
             id: the run's id; starting it again is the same run, with other input an error. A UUIDv7 when left out.
             deadline: how long the run may take from now, restarts included; then it fails with DeadlineExceededError.
-        """
-        return Start(self, id, deadline)
+            conversation: whose circuits and rate limits the calls go by, where a tool has them by conversation. A run
+                is a conversation of its own when left out.
+            limit_key: for `call` and `dispatch`: whose bucket of the tool's rate limit the token comes from.
+            timeout: for `call` and `dispatch`: how long the tool may take.
 
-    async def start_run(
-        self, workflow: Workflow[..., R], data: bytes, run: str | None, deadline: timedelta | None
-    ) -> RunHandle[R]:
+        Raises:
+            UsageError: the conversation's id is not 1 to 60 printable ASCII characters without a space.
+        """
+        if conversation is not None and not CONVERSATION.fullmatch(conversation):
+            detail = f"a conversation's id is 1 to 60 printable ASCII characters without a space, not {conversation!r}"
+            raise UsageError(detail)
+        values = OptionValues(id=id, deadline=deadline, conversation=conversation, limit_key=limit_key, timeout=timeout)
+        return Options(self, values)
+
+    async def start_run(self, workflow: Workflow[..., R], data: bytes, options: OptionValues) -> RunHandle[R]:
         """Start a run from its encoded input; durable on return. See `start`."""
         self._opened()
         if self._workflows.get(workflow.name) is not workflow:
             raise UsageError(f"{workflow.name} is not registered: Runtime(…, workflows=[{workflow.name}])")
-        run = str(uuid_utils.uuid7()) if run is None else _run_id(run)
+        run = str(uuid_utils.uuid7()) if options.id is None else _run_id(options.id)
         until = None
-        if deadline is not None:
-            until = self._clock.moment().now + deadline // timedelta(microseconds=1)
-        command = StartRun(workflow.name, msgspec.Raw(data), digest(workflow.name, data), self._engine.life, until)
+        if options.deadline is not None:
+            until = self._clock.moment().now + options.deadline // timedelta(microseconds=1)
+        command = StartRun(
+            workflow.name,
+            msgspec.Raw(data),
+            digest(workflow.name, data),
+            self._engine.life,
+            until,
+            options.conversation,
+        )
         await self._system.ref(stream_id(f"run/{run}")).ask(command)
         return RunHandle(self, run, workflow.result_decoder)
 
@@ -288,17 +323,84 @@ class Runtime:
         """Return a handle to a run by its id, whether it exists or not; with *workflow*, its result is typed."""
         return RunHandle(self, _run_id(run_id), None if workflow is None else workflow.result_decoder)
 
+    # Tools
+
+    @property
+    def tools(self) -> Registry:
+        """The tools of this runtime: register more, list those that can be offered to a model."""
+        return self._tools
+
     async def call(self, tool: Tool[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a tool once, outside of a run: guarded and recorded, its outcome durable on return.
 
+        It is one attempt: the tool's retry policy is for runs, where waits are durable. Its fallback is called where
+        it is refused or fails.
+
         Raises:
-            CircuitOpenError: the circuit breaker refused; the tool was not called.
+            CircuitOpenError, RateLimitedError, BulkheadFullError: refused; the tool was not called.
             ToolFailedError: it failed; the original exception is the cause.
             InvalidArgumentsError: the arguments do not fit; nothing was recorded.
         """
+        return await self.with_options().call(tool, *args, **kwargs)
+
+    async def call_encoded(self, tool: Tool[..., Any], arguments: bytes, options: OptionValues) -> Success:
+        """Call a tool with encoded arguments. See `call`."""
         self._opened()
-        arguments = tool.encode_arguments(args, kwargs, self.redaction)
-        return await call_tool(self._engine, tool, arguments, None)  # type: ignore[no-any-return] # decoded as R
+        call = DirectCall(tool, arguments, options.timeout, options.conversation, options.limit_key)
+        return await call_tool(self._engine, call)
+
+    async def dispatch(self, tool: str, arguments: str | bytes | Mapping[str, Any] = "{}") -> str:
+        """Make a call as a model asks for it, by name and with a JSON object, and return what the model is told.
+
+        Never raises for what goes wrong with the call: the text is then a JSON object with the key `error`. An unknown
+        name, or arguments that do not fit, count against nobody.
+
+        Raises:
+            LogWriteError, BacklogFullError: the log refused.
+            UsageError: the runtime is not open.
+        """
+        return await self.with_options().dispatch(tool, arguments)
+
+    async def dispatch_encoded(
+        self, name: str, arguments: str | bytes | Mapping[str, Any], options: OptionValues
+    ) -> str:
+        """Make a call as a model asks for it, with options. See `dispatch`."""
+        self._opened()
+        try:
+            tool = self._tools[name]
+            data = tool.encode_arguments((), parse_arguments(name, arguments), self.redaction)
+            success = await self.call_encoded(tool, data, options)
+        except ToolError as error:
+            return text_of_error(error)
+        return text_of(success.result)
+
+    async def select(self, required: Iterable[str], *, partial: bool = False) -> Tool[..., Any] | None:
+        """Return the tool that has all these capabilities (with *partial*, most of them), or None.
+
+        Tools that are not available, or whose circuit is open, are chosen only if there is no other. On ties the first
+        one registered is.
+        """
+        candidates: list[Candidate] = []
+        for tool in self._tools.in_order():
+            figures: ToolStatistics = await self.ask(tool.stream(None), GetToolStatistics())
+            usable = figures.state != "open" and self._tools.is_available(tool.name)
+            candidates.append(Candidate(tool.name, tool.offer.capabilities, usable))
+        name = select_best(candidates, frozenset(required), partial=partial)
+        return None if name is None else self._tools[name]
+
+    async def force_circuit(
+        self, tool: str, to: Forcing, *, because: str, who: str | None = None, conversation: str | None = None
+    ) -> bool:
+        """Take a tool's circuit over as an operator; return whether that changed anything. Durable on return.
+
+        `open` refuses every call, `disabled` lets every call through, until `auto` gives the circuit back; `closed`
+        closes it now and leaves it to its policy. Who and why are in the log (`circuit-forced`).
+        """
+        name = f"tool/{tool}" if conversation is None else f"tool/{tool}@{conversation}"
+        changed: bool = await self.ask(stream_id(name), ForceCircuit(to, because), principal=who)
+        if changed:
+            self._engine.circuit_moved(stream_id(name))
+        return changed
 
     # Recovery
 
@@ -336,7 +438,9 @@ class Runtime:
     async def statistics(self) -> RuntimeStatistics:
         """Return the figures of the runtime; those of tools are folds of the log, which a restart does not zero."""
         self._opened()
-        figures = {name: await self.ask(StreamId(f"tool/{name}"), GetToolStatistics()) for name in sorted(self._tools)}
+        streams = {f"tool/{name}" for name in self._tools}
+        streams |= {shell.stream for shell in self._system.directory.shells("tool/")}
+        figures = {s.partition("/")[2]: await self.ask(StreamId(s), GetToolStatistics()) for s in sorted(streams)}
         return RuntimeStatistics(
             life=self._engine.life,
             runs_in_memory=len(self._engine),
@@ -356,10 +460,10 @@ class Runtime:
         self._opened()
         return self._log.tail(after, query)
 
-    def ask(self, stream: StreamId, message: Command) -> Answer[Any]:
-        """Ask an actor; from any thread."""
+    def ask(self, stream: StreamId, message: Command, *, principal: str | None = None) -> Answer[Any]:
+        """Ask an actor, in the name of *principal*; from any thread."""
         self._opened()
-        return self._system.ref(stream).ask(message)
+        return self._system.ref(stream).ask(message, principal=principal)
 
     def until_ended(self, run: str) -> Answer[RunView]:
         """Return the answer to come when a run is closed or blocked."""
@@ -375,33 +479,14 @@ class Runtime:
         return encode_payload(value, where=where, redaction=self.redaction)
 
 
-class Start:
-    """Starts runs with options."""
+class Guards(Mapping[str, Guard]):
+    """What stands before the registered tools, as they are registered."""
 
-    def __init__(self, runtime: Runtime, run: str | None, deadline: timedelta | None) -> None:
-        self._runtime = runtime
-        self._run = run
-        self._deadline = deadline
-
-    async def start(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
-        """Start a run, or find the one with this id; durable on return.
-
-        Raises:
-            RunConflictError: the id belongs to a run of another workflow or with other input.
-            UsageError, InvalidArgumentsError, LogWriteError, BacklogFullError: as `Runtime.start`.
-        """
-        data = workflow.encode_input(args, kwargs, self._runtime.redaction)
-        return await self._runtime.start_run(workflow, data, self._run, self._deadline)
-
-
-class Policies(Mapping[str, BreakerPolicy]):
-    """The breaker policies of the registered tools, as they are registered."""
-
-    def __init__(self, tools: Mapping[str, Tool[..., Any]]) -> None:
+    def __init__(self, tools: Registry) -> None:
         self._tools = tools
 
-    def __getitem__(self, name: str) -> BreakerPolicy:
-        return self._tools[name].breaker
+    def __getitem__(self, name: str) -> Guard:
+        return self._tools[name].guard
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tools)

@@ -1,4 +1,4 @@
-"""One tool call outside of a run: guarded by the tool's circuit breaker, recorded, never made again after a crash.
+"""One tool call outside of a run: guarded by the tool's actor and recorded, but never made again after a crash.
 
 Its intent is durable before the tool runs (unless its effect is `read`). A crash in between leaves a `call-lost`.
 """
@@ -7,73 +7,153 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import uuid_utils
 
 from perdure.actors.kernel.clock import SECOND
+from perdure.actors.kernel.messages import Command
 from perdure.actors.kernel.shell import Shell
 from perdure.actors.tools.breaker import Admission
 from perdure.actors.tools.definition import Tool, ToolContext
-from perdure.actors.tools.errors import CircuitOpenError, ToolFailedError
+from perdure.actors.tools.errors import (
+    BulkheadFullError,
+    CircuitOpenError,
+    RateLimitedError,
+    ToolError,
+    ToolFailedError,
+)
 from perdure.actors.tools.invoke import Ended
+from perdure.actors.tools.limits import Gate
 from perdure.actors.tools.outcome import Failure, Success
-from perdure.actors.tools.tool import Admit, RecordCancel, RecordFailure, RecordSuccess
+from perdure.actors.tools.tool import Admit, RecordCancel, RecordFailure, RecordSuccess, Refuse
 from perdure.actors.workflows.engine import Engine
 from perdure.store.errors import UsageError
 from perdure.store.protocols import Ticket
 
 
-async def call_tool(engine: Engine, tool: Tool[..., Any], arguments: bytes, timeout: timedelta | None) -> Any:
-    """Call *tool* once and return its result, as it is read from JSON; its outcome is durable on return.
+class DirectCall(msgspec.Struct, frozen=True):
+    """A call as it was asked for."""
+
+    tool: Tool[..., Any]
+    arguments: bytes
+    timeout: timedelta | None = None
+    conversation: str | None = None
+    limit_key: str = ""
+
+
+async def call_tool(engine: Engine, call: DirectCall) -> Success:
+    """Make *call* once, or its tool's fallback where it is refused or fails; its outcome is durable on return.
 
     Raises:
-        CircuitOpenError: the circuit breaker refused; the tool was not called.
+        CircuitOpenError, RateLimitedError, BulkheadFullError: refused; the tool was not called.
         ToolFailedError: it failed; the original exception is the cause.
         LogWriteError: the log failed meanwhile; an async tool was cancelled.
         UsageError: the runtime was closed meanwhile; an async tool was cancelled.
     """
-    system, shell = engine.system, await engine.tool_shell(tool)
-    call = str(uuid_utils.uuid7())
-    intent = None if tool.effect == "read" else tool.effect
-    asked = system.transact(((shell, Admit(call, engine.life, intent)),), correlation=call)
-    admission: Admission = asked.replies[0]
-    if not admission.is_admitted:
-        if asked.ticket is not None:
-            await asked.ticket
-        wait = admission.retry_after / SECOND
-        raise CircuitOpenError(tool=tool.name, reason=admission.reason, retry_after_seconds=wait)
-    intended = None if intent is None else asked.ticket
-    return await _make(engine, shell, tool, call, arguments, timeout or tool.timeout, admission, intended)
-
-
-async def _make(
-    engine: Engine,
-    shell: Shell,
-    tool: Tool[..., Any],
-    call: str,
-    arguments: bytes,
-    timeout: timedelta | None,
-    admission: Admission,
-    intended: Ticket | None,
-) -> Any:
-    system, generation = engine.system, admission.generation
     try:
-        if intended is not None:
-            await intended  # Durable before visible: the intent is on disk before the effect leaves the process.
-        context = ToolContext(call, tool.name, call, 1)
-        ended = await engine.beside_runs(engine.invoker.invoke(tool, arguments, context, timeout))
-    except asyncio.CancelledError:
-        system.transact(((shell, RecordCancel(call, generation, 0)),), correlation=call, is_refusable=False)
-        if engine.is_stopping and not _is_cancelled():
-            raise UsageError(f"the runtime was closed during this call of {tool.name}") from None
-        raise
-    done = system.transact(((shell, _record(call, generation, ended)),), correlation=call, is_refusable=False)
-    if done.ticket is not None:
-        await done.ticket
-    match ended.outcome:
-        case Success(value=value):
-            return value
-        case Failure(error_type=kind, message=text):
-            raise ToolFailedError(tool=tool.name, error_type=kind, reason=text) from ended.cause
+        return await _guarded(engine, call)
+    except ToolError:
+        fallback = call.tool.fallback
+        if fallback is None:
+            raise
+        return await _guarded(engine, msgspec.structs.replace(call, tool=fallback))
+
+
+async def _guarded(engine: Engine, call: DirectCall) -> Success:
+    shell = await engine.tool_shell(call.tool, call.conversation)
+    if call.tool.concurrency is None:
+        return await _Attempt(engine, shell, call).make()
+    gate = engine.gate(call.tool, shell.stream)
+    attempt = _Attempt(engine, shell, call)
+    if gate.is_full:
+        raise await attempt.turned_away(gate)
+    await gate.enter()
+    try:
+        return await attempt.make()
+    finally:
+        gate.leave()
+        engine.settle_gate(shell.stream)
+
+
+class _Attempt:
+    """One call on its way to an outcome."""
+
+    def __init__(self, engine: Engine, shell: Shell, call: DirectCall) -> None:
+        self._engine = engine
+        self._shell = shell
+        self._call = call
+        self._id = str(uuid_utils.uuid7())
+
+    async def make(self) -> Success:
+        """Ask for admission, call, record; see `call_tool`."""
+        tool, engine = self._call.tool, self._engine
+        intent = None if tool.effect == "read" else tool.effect
+        asked = Admit(self._id, engine.life, intent, self._call.limit_key)
+        done = engine.system.transact(((self._shell, asked),), correlation=self._id)
+        admission: Admission = done.replies[0]
+        if not admission.is_admitted:
+            if done.ticket is not None:
+                await done.ticket
+            raise await self._refusal(admission)
+        return await self._invoke(admission, None if intent is None else done.ticket)
+
+    async def turned_away(self, gate: Gate) -> BulkheadFullError:
+        """Record that there was no place at the tool, and return what the caller is told."""
+        reason = f"{gate.running} calls run and {gate.waiting} wait"
+        refuse = Refuse(self._id, reason, "bulkhead")
+        done = self._engine.system.transact(((self._shell, refuse),), correlation=self._id)
+        if done.ticket is not None:
+            await done.ticket
+        return BulkheadFullError(tool=self._call.tool.name, reason=reason)
+
+    async def _refusal(self, admission: Admission) -> ToolError:
+        name, wait = self._call.tool.name, admission.retry_after / SECOND
+        if admission.refused_by == "rate":
+            return RateLimitedError(tool=name, reason=admission.reason, retry_after_seconds=wait)
+        position = await self._engine.opened_by(self._shell.stream)
+        reason = f"open since position {position}: {admission.reason}"
+        return CircuitOpenError(tool=name, reason=reason, position=position, retry_after_seconds=wait)
+
+    async def _invoke(self, admission: Admission, intended: Ticket | None) -> Success:
+        engine, call, generation = self._engine, self._call, admission.generation
+        try:
+            if admission.delay:
+                await _pause(engine, admission.delay)
+            if intended is not None:
+                await intended  # Durable before visible: the intent is on disk before the effect leaves the process.
+            context = ToolContext(self._id, call.tool.name, self._id, 1)
+            timeout = call.timeout or call.tool.timeout
+            ended = await engine.beside_runs(engine.invoker.invoke(call.tool, call.arguments, context, timeout))
+        except asyncio.CancelledError:
+            self._report(RecordCancel(self._id, generation, 0))
+            if engine.is_stopping and not _is_cancelled():
+                raise UsageError(f"the runtime was closed during this call of {call.tool.name}") from None
+            raise
+        ticket = self._report(_record(self._id, generation, ended))
+        if self._shell.state.breaker.generation != generation:
+            engine.circuit_moved(self._shell.stream)
+        if ticket is not None:
+            await ticket
+        match ended.outcome:
+            case Success() as success:
+                return success
+            case Failure(error_type=kind, message=text, result=result):
+                shown = None if result is None else result.decode()
+                raise ToolFailedError(tool=call.tool.name, error_type=kind, reason=text, result=shown) from ended.cause
+
+    def _report(self, command: Command) -> Ticket | None:
+        moves = ((self._shell, command),)
+        return self._engine.system.transact(moves, correlation=self._id, is_refusable=False).ticket
+
+
+async def _pause(engine: Engine, micros: int) -> None:
+    """Wait on the runtime's clock."""
+    over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    timer = engine.clock.call_after(micros, lambda: None if over.done() else over.set_result(None))
+    try:
+        await over
+    finally:
+        timer.cancel()
 
 
 def _is_cancelled() -> bool:
@@ -83,7 +163,7 @@ def _is_cancelled() -> bool:
 
 def _record(call: str, generation: int, ended: Ended) -> RecordSuccess | RecordFailure:
     match ended.outcome:
-        case Failure(error_type=kind, message=text):
-            return RecordFailure(call, generation, ended.micros, kind, text)
-        case _:
+        case Failure(error_type=kind, message=text, bases=bases):
+            return RecordFailure(call, generation, ended.micros, kind, text, bases)
+        case Success():
             return RecordSuccess(call, generation, ended.micros)

@@ -6,7 +6,7 @@
 import inspect
 import re
 import typing
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeAlias, TypeVar, overload
 
@@ -15,8 +15,11 @@ import msgspec
 from perdure.actors.kernel.payloads import PayloadDecoder, Redaction, encode_payload, payload_decoder
 from perdure.actors.tools.breaker import BreakerPolicy
 from perdure.actors.tools.errors import InvalidArgumentsError
+from perdure.actors.tools.limits import RateLimit
 from perdure.actors.tools.retry import NO_RETRY, Retry
+from perdure.actors.tools.tool import Guard
 from perdure.store.errors import StoreError, UsageError
+from perdure.store.records import StreamId, stream_id
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,8 +27,14 @@ R = TypeVar("R")
 EffectClass: TypeAlias = Literal["read", "idempotent", "irreversible"]
 """What a crash means for a call whose outcome is not known: run again, run again with the same key, ask."""
 
-NAME = re.compile(r"[!-~]{1,128}")
-"""What a tool may be called: it becomes a part of a stream's name."""
+NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+"""What a tool may be called: it becomes a part of a stream's name, before an `@`."""
+
+Scope: TypeAlias = Literal["global", "conversation"]
+"""Whether all callers share a tool's circuit and rate limit, or each conversation has its own."""
+
+QUEUE = 1_000
+"""Calls that may wait for a place where the concurrency is bounded; more are refused."""
 
 EFFECTS: tuple[EffectClass, ...] = ("read", "idempotent", "irreversible")
 
@@ -55,10 +64,25 @@ class ToolContext(msgspec.Struct, frozen=True):
     run_id: str | None = None
 
 
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """When a tool can be offered, and what it is good for."""
+
+    toolset: str | None = None
+    check: Callable[[], object] | None = None
+    """Truthy when the tool can be used now."""
+    requires_env: tuple[str, ...] = ()
+    """Environment variables without which it cannot."""
+    tags: frozenset[str] = frozenset()
+    capabilities: frozenset[str] = frozenset()
+
+
+EVERYWHERE = Offer()
+
+
 class Tool(Generic[P, R]):
     """A function that the runtime may call, record and protect."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the options of a decorator, all by keyword
         self,
         function: Callable[P, Any],
         *,
@@ -68,6 +92,12 @@ class Tool(Generic[P, R]):
         retry: Retry,
         timeout: timedelta | None,
         reconcile: Reconcile | None,
+        rate: RateLimit | None = None,
+        concurrency: int | None = None,
+        queue: int = QUEUE,
+        scope: Scope = "global",
+        fallback: "Tool[..., Any] | None" = None,
+        offer: Offer = EVERYWHERE,
     ) -> None:
         self.function = function
         self.name = name or function.__name__
@@ -76,6 +106,12 @@ class Tool(Generic[P, R]):
         self.retry = retry
         self.timeout = timeout
         self.reconcile = reconcile
+        self.guard = Guard(breaker, rate)
+        self.concurrency = concurrency
+        self.queue = queue
+        self.scope: Scope = scope
+        self.fallback = fallback
+        self.offer = offer
         self.description = inspect.getdoc(function) or ""
         self.is_async = inspect.iscoroutinefunction(function)
         self._check()
@@ -90,15 +126,41 @@ class Tool(Generic[P, R]):
 
     def _check(self) -> None:
         if not NAME.fullmatch(self.name):
-            raise UsageError(f"a tool's name is 1 to 128 printable ASCII characters without a space, not {self.name!r}")
+            raise UsageError(f"a tool's name is 1 to 128 letters, digits and the characters _ . : -, not {self.name!r}")
         if self.effect not in EFFECTS:
             raise UsageError(f'effect of {self.name} is "read", "idempotent" or "irreversible", not {self.effect!r}')
         if self.reconcile is not None and self.effect != "irreversible":
             raise UsageError(f'{self.name} has a reconcile, which only effect="irreversible" makes use of')
+        if self.scope not in ("global", "conversation"):
+            raise UsageError(f'scope of {self.name} is "global" or "conversation", not {self.scope!r}')
+        if (self.concurrency is not None and self.concurrency < 1) or self.queue < 0:
+            raise UsageError(f"concurrency of {self.name} is at least 1, and queue not negative")
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Call the function itself: nothing is recorded or protected."""
         return self.function(*args, **kwargs)
+
+    @property
+    def toolset(self) -> str | None:
+        """The group that it belongs to."""
+        return self.offer.toolset
+
+    @property
+    def mcp_schema(self) -> dict[str, Any]:
+        """The tool as the Model Context Protocol lists it; its hints follow from the effect class."""
+        hints = {
+            "readOnlyHint": self.effect == "read",
+            "idempotentHint": self.effect != "irreversible",
+            "destructiveHint": self.effect == "irreversible",
+        }
+        schema = self._signature.json_schema()
+        return {"name": self.name, "description": self.description, "inputSchema": schema, "annotations": hints}
+
+    def stream(self, conversation: str | None) -> StreamId:
+        """Return the stream of the actor that guards a call made in *conversation*."""
+        if self.scope == "global" or conversation is None:
+            return stream_id(f"tool/{self.name}")
+        return stream_id(f"tool/{self.name}@{conversation}")
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -253,9 +315,20 @@ def tool(
     effect: EffectClass = "idempotent",
     failure_threshold: int = 3,
     reset_timeout: float = 300,
+    breaker: BreakerPolicy | None = None,
     retry: Retry | None = None,
     timeout: float | None = None,
     reconcile: Reconcile | None = None,
+    rate: RateLimit | None = None,
+    concurrency: int | None = None,
+    queue: int = QUEUE,
+    scope: Scope = "global",
+    fallback: "Tool[..., Any] | None" = None,
+    toolset: str | None = None,
+    check: Callable[[], object] | None = None,
+    requires_env: Iterable[str] = (),
+    tags: Iterable[str] = (),
+    capabilities: Iterable[str] = (),
 ) -> "ToolDecorator": ...
 def tool(  # noqa: PLR0913 - the options of a decorator, all by keyword
     function: Callable[..., Any] | None = None,
@@ -265,9 +338,20 @@ def tool(  # noqa: PLR0913 - the options of a decorator, all by keyword
     effect: EffectClass = "idempotent",
     failure_threshold: int = 3,
     reset_timeout: float = 300,
+    breaker: BreakerPolicy | None = None,
     retry: Retry | None = None,
     timeout: float | None = None,
     reconcile: Reconcile | None = None,
+    rate: RateLimit | None = None,
+    concurrency: int | None = None,
+    queue: int = QUEUE,
+    scope: Scope = "global",
+    fallback: "Tool[..., Any] | None" = None,
+    toolset: str | None = None,
+    check: Callable[[], object] | None = None,
+    requires_env: Iterable[str] = (),
+    tags: Iterable[str] = (),
+    capabilities: Iterable[str] = (),
 ) -> Any:
     """Make a function a tool; async functions run on the loop, others on worker threads.
 
@@ -282,7 +366,18 @@ def tool(  # noqa: PLR0913 - the options of a decorator, all by keyword
         reset_timeout: seconds that the circuit stays open.
         retry: how failed attempts are tried again, unless a call says otherwise; None: not at all.
         timeout: seconds that one attempt may take.
+        breaker: the whole policy of the circuit breaker, in place of the two above.
         reconcile: for `irreversible`: given the idempotency key of a call, finds out whether it happened.
+        rate: how many calls may start in a while; a call over it waits for its token.
+        concurrency: how many calls may run at the same time.
+        queue: how many more may wait for a place; further ones are refused.
+        scope: whether each conversation has a circuit and a rate limit of its own.
+        fallback: a tool with the same parameters, called where this one failed for good or its circuit is open.
+        toolset: the group that it belongs to.
+        check: truthy when the tool can be offered now.
+        requires_env: environment variables without which it is not offered.
+        tags: words to find it by.
+        capabilities: what it can do, for those who choose among tools.
 
     Raises:
         UsageError: an option makes no sense, or a type hint cannot be read.
@@ -290,10 +385,22 @@ def tool(  # noqa: PLR0913 - the options of a decorator, all by keyword
     decorator = ToolDecorator(
         name=name,
         effect=effect,
-        breaker=BreakerPolicy(failure_threshold, timedelta(seconds=reset_timeout)),
+        breaker=breaker or BreakerPolicy(failure_threshold, timedelta(seconds=reset_timeout)),
         retry=retry or NO_RETRY,
         timeout=None if timeout is None else timedelta(seconds=timeout),
         reconcile=reconcile,
+        rate=rate,
+        concurrency=concurrency,
+        queue=queue,
+        scope=scope,
+        fallback=fallback,
+        offer=Offer(
+            toolset=toolset,
+            check=check,
+            requires_env=tuple(requires_env),
+            tags=frozenset(tags),
+            capabilities=frozenset(capabilities),
+        ),
     )
     return decorator if function is None else decorator(function)
 

@@ -7,7 +7,7 @@ class ToolError(PerdureError):
     """Base of the errors of tool calls."""
 
 
-class UnknownToolError(ToolError, LookupError):
+class UnknownToolError(ToolError, KeyError):
     """No tool of that name is registered."""
 
     message = "unknown tool: {tool}; registered are {known}"
@@ -26,10 +26,30 @@ class InvalidArgumentsError(UsageError, ToolError):
 class CircuitOpenError(ToolError):
     """The tool's circuit breaker refused the call; the tool was not called."""
 
-    message = "{tool} is unavailable: {reason}; try again in {retry_after_seconds:.1f} s"
+    message = "Circuit breaker open for {tool}: {reason}; try again in {retry_after_seconds:.1f} s"
+    tool: str
+    reason: str
+    """Why, with the position of the event that opened the circuit."""
+    position: int | None
+    """Of that event in the log."""
+    retry_after_seconds: float
+
+
+class RateLimitedError(ToolError):
+    """The tool's rate limit refused the call; the tool was not called."""
+
+    message = "{tool}: {reason}; try again in {retry_after_seconds:.1f} s"
     tool: str
     reason: str
     retry_after_seconds: float
+
+
+class BulkheadFullError(ToolError):
+    """Too many calls of the tool run and wait; the tool was not called."""
+
+    message = "{tool}: {reason}; try again later"
+    tool: str
+    reason: str
 
 
 class ToolFailedError(ToolError):
@@ -39,3 +59,5 @@ class ToolFailedError(ToolError):
     tool: str
     error_type: str
     reason: str
+    result: str | None
+    """What it returned all the same, as JSON, where it reported an error."""

@@ -18,6 +18,7 @@ from perdure.actors.kernel.clock import Clock
 from perdure.actors.kernel.payloads import Redaction, SecretScope, encode_payload
 from perdure.actors.tools.definition import Tool, ToolContext
 from perdure.actors.tools.outcome import Failure, Success, describe, reported_error
+from perdure.actors.tools.waits import asked_wait
 from perdure.store.errors import PerdureError
 
 
@@ -80,7 +81,8 @@ class Invoker:
                 text = f"no result within {timeout.total_seconds():g} s" if timeout else ""
                 failure = Failure("TimeoutError", text, ("TimeoutError",))
                 return Ended(failure, self._since(started), error, timed_out=True)
-            return Ended(describe(error, scope.scrub(_text(error))), self._since(started), error)
+            wait = asked_wait(error, self._clock.moment().now)
+            return Ended(describe(error, scope.scrub(_text(error)), retry_after=wait), self._since(started), error)
         return self._ended(tool, value, scope, self._since(started))
 
     def _since(self, started: int) -> int:
@@ -104,7 +106,7 @@ class Invoker:
         except PerdureError as error:
             return Ended(Failure("InvalidResult", scope.scrub(str(error)), ("InvalidResult",)), micros, error)
         if (reported := reported_error(result)) is not None:
-            return Ended(Failure("ToolReportedError", reported, ("ToolReportedError",)), micros)
+            return Ended(Failure("ToolReportedError", reported, ("ToolReportedError",), result=result), micros)
         return Ended(Success(result, read_back), micros)
 
 

@@ -18,6 +18,10 @@ class Failure(msgspec.Struct, frozen=True):
     error_type: str
     message: str
     bases: tuple[str, ...] = ()
+    retry_after: float | None = None
+    """Seconds that the answer asks to wait before the next attempt."""
+    result: bytes | None = None
+    """What the call returned all the same, as JSON, where it reported an error."""
 
 
 class Success(msgspec.Struct, frozen=True):
@@ -49,10 +53,10 @@ def _as_object(text: str) -> Any:
         return None
 
 
-def describe(error: BaseException, text: str | None = None) -> Failure:
+def describe(error: BaseException, text: str | None = None, *, retry_after: float | None = None) -> Failure:
     """Return what is recorded of an exception: names and text, no traceback."""
     bases = tuple(c.__name__ for c in type(error).__mro__ if c not in (object, BaseException, Exception))
-    return Failure(type(error).__name__, recordable(str(error) if text is None else text), bases)
+    return Failure(type(error).__name__, recordable(str(error) if text is None else text), bases, retry_after)
 
 
 def recordable(text: str) -> str:

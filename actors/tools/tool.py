@@ -1,7 +1,8 @@
-"""The actor of one tool: its circuit breaker, its figures, its calls outside of runs. The pure core.
+"""The actor of one tool: its circuit breaker, its rate limit, its figures, its calls outside of runs. The pure core.
 
 A call inside a run has its intent in the run's stream; a call outside has it here (`call-started`), so that after a
-crash nobody has to guess whether it happened.
+crash nobody has to guess whether it happened. A tool whose scope is the conversation has a stream, and so a circuit,
+for each: `tool/NAME@CONVERSATION`.
 """
 
 from collections.abc import Mapping
@@ -12,74 +13,46 @@ import msgspec
 
 from perdure.actors.kernel.messages import Command, Decision, Event, Index, Moment
 from perdure.actors.tools.breaker import (
+    WINDOW_CALLS,
     Admission,
     Breaker,
     BreakerPolicy,
     Circuit,
     CircuitClosed,
+    CircuitForced,
     CircuitHalfOpened,
     CircuitOpened,
+    Outcome,
     ProbeAdmitted,
+    RefusedBy,
     admit,
     after_outcome,
     after_transition,
+    force,
     judge,
 )
+from perdure.actors.tools.breaker import Command as Forcing
+from perdure.actors.tools.events import (
+    CallCancelled,
+    CallFailed,
+    CallLost,
+    CallRefused,
+    CallStarted,
+    CallSucceeded,
+)
+from perdure.actors.tools.limits import RateLimit, TokenTaken, after_token, take
+from perdure.actors.tools.statistics import ToolStatistics, breaker_now, percentile
 from perdure.store.errors import InternalError
 from perdure.store.records import StreamId
 
-
-class CallStarted(Event, frozen=True, tag="call-started"):
-    """A call outside of a run is about to be made."""
-
-    call: str
-    effect: str
-    life: int
+_MICROSECOND = timedelta(microseconds=1)
 
 
-class CallSucceeded(Event, frozen=True, tag="call-succeeded"):
-    """A call returned; `micros` is how long it took."""
+class Guard(msgspec.Struct, frozen=True):
+    """What stands between callers and a tool."""
 
-    tool: str
-    call: str
-    generation: int
-    micros: int
-
-
-class CallFailed(Event, frozen=True, tag="call-failed"):
-    """A call raised, timed out or reported an error."""
-
-    tool: str
-    call: str
-    generation: int
-    micros: int
-    error_type: str
-    error: str
-
-
-class CallCancelled(Event, frozen=True, tag="call-cancelled"):
-    """The caller gave the call up: neither a success nor a failure of the tool."""
-
-    tool: str
-    call: str
-    generation: int
-    micros: int
-
-
-class CallRefused(Event, frozen=True, tag="call-refused"):
-    """The circuit breaker did not let the call through."""
-
-    tool: str
-    call: str
-    reason: str
-    retry_after: int
-
-
-class CallLost(Event, frozen=True, tag="call-lost"):
-    """The process died during the call: whether it happened is not known."""
-
-    call: str
-    effect: str
+    breaker: BreakerPolicy = BreakerPolicy()
+    rate: RateLimit | None = None
 
 
 class Admit(Command, frozen=True, tag="admit"):
@@ -89,6 +62,16 @@ class Admit(Command, frozen=True, tag="admit"):
     life: int
     intent: str | None = None
     """The effect class when the call is to be recorded here before it is made."""
+    key: str = ""
+    """Whose bucket the call's token comes from, where there is a rate limit."""
+
+
+class Refuse(Command, frozen=True, tag="refuse"):
+    """Record that a call was not let through, by somebody who asked nobody: the bulkhead."""
+
+    call: str
+    reason: str
+    by: RefusedBy
 
 
 class RecordSuccess(Command, frozen=True, tag="record-success"):
@@ -107,6 +90,8 @@ class RecordFailure(Command, frozen=True, tag="record-failure"):
     micros: int
     error_type: str
     error: str
+    bases: tuple[str, ...] = ()
+    """Names of the error's base classes, which the policy may exclude."""
 
 
 class RecordCancel(Command, frozen=True, tag="record-cancel"):
@@ -123,11 +108,20 @@ class GiveUpLost(Command, frozen=True, tag="give-up-lost"):
     life: int
 
 
+class ForceCircuit(Command, frozen=True, tag="force-circuit"):
+    """Take the circuit over as an operator, or give it back (`auto`)."""
+
+    to: Forcing
+    because: str
+
+
 class GetToolStatistics(Command, frozen=True, tag="get-tool-statistics"):
     """Ask for the figures of the tool; answered with `ToolStatistics`."""
 
 
-ToolCommands: TypeAlias = Admit | RecordSuccess | RecordFailure | RecordCancel | GiveUpLost | GetToolStatistics
+ToolCommands: TypeAlias = (
+    Admit | Refuse | RecordSuccess | RecordFailure | RecordCancel | GiveUpLost | ForceCircuit | GetToolStatistics
+)
 
 
 class OpenCall(msgspec.Struct, frozen=True):
@@ -150,24 +144,11 @@ class ToolState(msgspec.Struct, frozen=True):
     lost: int = 0
     total_micros: int = 0
     last_error: str = ""
+    recent: tuple[Outcome, ...] = ()
+    """The last hundred outcomes: what rates and percentiles are taken over."""
+    buckets: dict[str, int] = {}
+    """By key, when the bucket of the rate limit is full again (steady microseconds)."""
     open_calls: dict[str, OpenCall] = {}
-
-
-class ToolStatistics(msgspec.Struct, frozen=True):
-    """The figures of a tool since its first call; a restart does not zero them."""
-
-    state: str
-    failures: int
-    """Failures in a row."""
-    successes: int
-    avg_time: float
-    """Seconds."""
-    calls: int
-    rejected: int
-    cancelled: int
-    lost: int
-    last_error: str
-    retry_after_seconds: float
 
 
 class ToolBehavior:
@@ -175,15 +156,19 @@ class ToolBehavior:
 
     kind = "tool"
     state_type = ToolState
-    state_version = 1
+    state_version = 2
     events = (
-        CallStarted, CallSucceeded, CallFailed, CallCancelled, CallRefused, CallLost,
-        CircuitOpened, CircuitHalfOpened, CircuitClosed, ProbeAdmitted,
+        CallStarted, CallSucceeded, CallFailed, CallCancelled, CallRefused, CallLost, TokenTaken,
+        CircuitOpened, CircuitHalfOpened, CircuitClosed, CircuitForced, ProbeAdmitted,
     )  # fmt: skip
 
-    def __init__(self, policies: Mapping[str, BreakerPolicy]) -> None:
-        self._policies = policies
-        self._default = BreakerPolicy()
+    def __init__(self, guards: Mapping[str, Guard]) -> None:
+        self._guards = guards
+        self._default = Guard()
+
+    def guard(self, state: ToolState) -> Guard:
+        """Return what stands between callers and the tool; the same in every conversation."""
+        return self._guards.get(state.name.partition("@")[0], self._default)
 
     def initial(self, stream: StreamId) -> ToolState:
         """Return the state of a tool that was never called."""
@@ -191,47 +176,50 @@ class ToolBehavior:
 
     def decide(self, state: ToolState, command: Command, moment: Moment) -> Decision[Any]:
         """Return what *command* leads to."""
-        policy = self._policies.get(state.name, self._default)
         match command:
             case Admit():
-                return _admit(state, policy, command, moment)
-            case RecordSuccess(call=call, generation=generation, micros=micros):
-                moved = judge(state.breaker, policy, generation=generation, failure=None, now=moment.steady)
-                return Decision((CallSucceeded(state.name, call, generation, micros), *moved), None)
-            case RecordFailure(call=call, generation=generation, micros=micros, error_type=kind, error=error):
-                failed = CallFailed(state.name, call, generation, micros, kind, error)
-                moved = judge(state.breaker, policy, generation=generation, failure=kind, now=moment.steady)
-                return Decision((failed, *moved), None)
+                return _admit(state, self.guard(state), command, moment)
+            case RecordSuccess():
+                return _record_success(state, self.guard(state).breaker, command, moment)
+            case RecordFailure():
+                return _record_failure(state, self.guard(state).breaker, command, moment)
             case RecordCancel(call=call, generation=generation, micros=micros):
                 return Decision((CallCancelled(state.name, call, generation, micros),), None)
+            case Refuse(call=call, reason=reason, by=by):
+                return Decision((CallRefused(state.name, call, reason, 0, by),), None)
             case GiveUpLost(life=life):
                 lost = [CallLost(call, c.effect) for call, c in state.open_calls.items() if c.life != life]
                 return Decision(lost, len(lost))
+            case ForceCircuit(to=to, because=because):
+                forced = force(state.breaker, to, because, moment.steady)
+                return Decision(forced, bool(forced))
             case GetToolStatistics():
-                return Decision((), statistics(state, policy, moment))
+                return Decision((), statistics(state, self.guard(state).breaker, moment))
             case _:
                 raise InternalError(detail=f"a tool does not understand {type(command).__name__}")
 
     def evolve(self, state: ToolState, event: Event) -> ToolState:
         """Return the state after *event*."""
+        replace = msgspec.structs.replace
         match event:
-            case CallSucceeded(call=call, generation=generation, micros=micros):
-                return _ended(state, call, generation, micros, is_success=True)
-            case CallFailed(call=call, generation=generation, micros=micros, error_type=kind, error=error):
-                return _ended(state, call, generation, micros, is_success=False, error=f"{kind}: {error}")
+            case CallSucceeded():
+                return _ended(state, event, is_success=True)
+            case CallFailed():
+                return _ended(state, event, is_success=False)
             case CallCancelled(call=call, generation=generation):
                 breaker = after_outcome(state.breaker, call, generation=generation, is_success=None)
-                return msgspec.structs.replace(
-                    state, breaker=breaker, cancelled=state.cancelled + 1, open_calls=_without(state.open_calls, call)
-                )
+                open_calls = _without(state.open_calls, call)
+                return replace(state, breaker=breaker, cancelled=state.cancelled + 1, open_calls=open_calls)
             case CallStarted(call=call, effect=effect, life=life):
-                return msgspec.structs.replace(state, open_calls={**state.open_calls, call: OpenCall(effect, life)})
+                return replace(state, open_calls={**state.open_calls, call: OpenCall(effect, life)})
             case CallRefused():
-                return msgspec.structs.replace(state, rejected=state.rejected + 1)
+                return replace(state, rejected=state.rejected + 1)
             case CallLost(call=call):
-                return msgspec.structs.replace(state, lost=state.lost + 1, open_calls=_without(state.open_calls, call))
-            case CircuitOpened() | CircuitHalfOpened() | CircuitClosed() | ProbeAdmitted():
-                return msgspec.structs.replace(state, breaker=after_transition(state.breaker, event))
+                return replace(state, lost=state.lost + 1, open_calls=_without(state.open_calls, call))
+            case TokenTaken():
+                return replace(state, buckets=after_token(state.buckets, event))
+            case CircuitOpened() | CircuitHalfOpened() | CircuitClosed() | CircuitForced() | ProbeAdmitted():
+                return replace(state, breaker=after_transition(state.breaker, event))
             case _:
                 raise InternalError(detail=f"a tool has no event {type(event).__name__}")
 
@@ -240,30 +228,79 @@ class ToolBehavior:
         return Index(is_open=bool(state.open_calls))
 
 
-def _admit(state: ToolState, policy: BreakerPolicy, command: Admit, moment: Moment) -> Decision[Admission]:
-    admission, moved = admit(state.breaker, policy, command.call, command.life, moment.steady)
+def _admit(state: ToolState, guard: Guard, command: Admit, moment: Moment) -> Decision[Admission]:
+    admission, moved = admit(state.breaker, guard.breaker, command.call, command.life, moment.steady)
+    events: list[Event] = []
+    if admission.is_admitted and guard.rate is not None:
+        admission, events = _take_token(state, guard.rate, command, admission, moment)
     if not admission.is_admitted:
-        refused = CallRefused(state.name, command.call, admission.reason, admission.retry_after)
+        refused = CallRefused(state.name, command.call, admission.reason, admission.retry_after, admission.refused_by)
         return Decision((refused,), admission)
-    if command.intent is None:
-        return Decision(moved, admission)
-    return Decision((*moved, CallStarted(command.call, command.intent, command.life)), admission)
+    events.extend(moved)
+    if command.intent is not None:
+        events.append(CallStarted(command.call, command.intent, command.life))
+    return Decision(events, admission)
 
 
-def _ended(
-    state: ToolState, call: str, generation: int, micros: int, *, is_success: bool, error: str | None = None
-) -> ToolState:
+def _take_token(
+    state: ToolState, rate: RateLimit, command: Admit, admission: Admission, moment: Moment
+) -> tuple[Admission, list[Event]]:
+    """Take a token, at once or ahead of its time: then the call has its place, and waits for it."""
+    full_at, wait = take(state.buckets.get(command.key, 0), rate, moment.steady)
+    if wait > rate.max_wait // _MICROSECOND:
+        reason = f"the rate limit of {rate.calls} calls in {rate.per.total_seconds():g} s is used up"
+        refusal = Admission(
+            is_admitted=False, generation=admission.generation, retry_after=wait, reason=reason, refused_by="rate"
+        )
+        return refusal, []
+    delayed = msgspec.structs.replace(admission, delay=wait) if wait else admission
+    return delayed, [TokenTaken(command.call, command.key, full_at)]
+
+
+def _record_success(state: ToolState, policy: BreakerPolicy, command: RecordSuccess, moment: Moment) -> Decision[None]:
+    generation, now = command.generation, moment.steady
+    succeeded = CallSucceeded(state.name, command.call, generation, command.micros, now)
+    window = _window(state, policy, Outcome(now, generation, is_failure=False, micros=command.micros))
+    moved = judge(state.breaker, policy, generation=generation, failure=None, now=now, window=window)
+    return Decision((succeeded, *moved), None)
+
+
+def _record_failure(state: ToolState, policy: BreakerPolicy, command: RecordFailure, moment: Moment) -> Decision[None]:
+    generation, now, kind = command.generation, moment.steady, command.error_type
+    counts = not any(name in policy.excluded for name in (kind, *command.bases))
+    failed = CallFailed(state.name, command.call, generation, command.micros, kind, command.error, now, counts)
+    if not counts:
+        return Decision((failed,), None)
+    window = _window(state, policy, Outcome(now, generation, is_failure=True, micros=command.micros))
+    moved = judge(state.breaker, policy, generation=generation, failure=kind, now=now, window=window)
+    return Decision((failed, *moved), None)
+
+
+def _window(state: ToolState, policy: BreakerPolicy, outcome: Outcome) -> tuple[Outcome, ...]:
+    """Return the outcomes that rates are judged over; none where the policy has no rates."""
+    if policy.failure_rate is None and policy.slow_call_rate is None:
+        return ()
+    return (*state.recent, outcome)
+
+
+def _ended(state: ToolState, event: CallSucceeded | CallFailed, *, is_success: bool) -> ToolState:
+    call, generation = event.call, event.generation
+    counts = is_success or not isinstance(event, CallFailed) or event.counts
+    outcome = Outcome(event.at, generation, is_failure=not is_success, micros=event.micros)
+    kept = state.recent[1 - WINDOW_CALLS :] if len(state.recent) >= WINDOW_CALLS else state.recent
     return ToolState(
         name=state.name,
-        breaker=after_outcome(state.breaker, call, generation=generation, is_success=is_success),
+        breaker=after_outcome(state.breaker, call, generation=generation, is_success=is_success if counts else None),
         calls=state.calls + 1,
         successes=state.successes + is_success,
         failed=state.failed + (not is_success),
         rejected=state.rejected,
         cancelled=state.cancelled,
         lost=state.lost,
-        total_micros=state.total_micros + micros,
-        last_error=state.last_error if error is None else error,
+        total_micros=state.total_micros + event.micros,
+        last_error=f"{event.error_type}: {event.error}" if isinstance(event, CallFailed) else state.last_error,
+        recent=(*kept, outcome) if counts else state.recent,
+        buckets=state.buckets,
         open_calls=_without(state.open_calls, call),
     )
 
@@ -273,20 +310,22 @@ def _without(calls: dict[str, OpenCall], call: str) -> dict[str, OpenCall]:
 
 
 def statistics(state: ToolState, policy: BreakerPolicy, moment: Moment) -> ToolStatistics:
-    """Return the figures of a tool as of *moment*: a circuit whose time has come is half open, called or not."""
-    circuit, retry_after = state.breaker.circuit, 0.0
-    if circuit is Circuit.OPEN:
-        left = state.breaker.opened_at + policy.reset_timeout // timedelta(microseconds=1) - moment.steady
-        circuit, retry_after = (Circuit.OPEN, left / 1e6) if left >= 0 else (Circuit.HALF_OPEN, 0.0)
+    """Return the figures of a tool as of *moment*."""
+    breaker = state.breaker
+    circuit, retry_after = breaker_now(breaker, policy, moment)
     return ToolStatistics(
         state=circuit.value,
-        failures=state.breaker.failures,
+        failures=breaker.failures,
         successes=state.successes,
         avg_time=state.total_micros / 1e6 / state.calls if state.calls else 0.0,
         calls=state.calls,
         rejected=state.rejected,
         cancelled=state.cancelled,
         lost=state.lost,
+        p50=percentile(state.recent, 0.5),
+        p95=percentile(state.recent, 0.95),
         last_error=state.last_error,
+        opened_at=breaker.opened_at / 1e6 if breaker.circuit is Circuit.OPEN else None,
         retry_after_seconds=retry_after,
+        forced=breaker.forced,
     )

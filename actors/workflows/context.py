@@ -16,6 +16,7 @@ from perdure.actors.tools.definition import Tool
 from perdure.actors.tools.retry import Retry
 from perdure.actors.workflows.branch import CURRENT, Branch, enter
 from perdure.actors.workflows.definition import digest
+from perdure.actors.workflows.errors import StepFailedError
 from perdure.actors.workflows.events import StepKind, TimerFired, TimerSet, ValueRecorded
 from perdure.actors.workflows.fork import Fork
 from perdure.actors.workflows.steps import StepCall, perform_step
@@ -42,6 +43,8 @@ class CallOptions(msgspec.Struct, frozen=True):
     key: str | None = None
     retry: Retry | None = None
     timeout: timedelta | None = None
+    fallback: Tool[..., Any] | None = None
+    limit_key: str = ""
 
 
 class Context:
@@ -59,7 +62,13 @@ class Context:
         """The id of this run."""
 
     def with_options(
-        self, *, key: str | None = None, retry: Retry | None = None, timeout: float | None = None
+        self,
+        *,
+        key: str | None = None,
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        fallback: Tool[..., Any] | None = None,
+        limit_key: str = "",
     ) -> "Context":
         """Return a context whose calls use these options.
 
@@ -67,6 +76,8 @@ class Context:
             key: the step's key within its branch, in place of the tool's name and ordinal; for one call only.
             retry: how failed attempts are tried again, in place of the tool's own policy.
             timeout: seconds that one attempt may take.
+            fallback: a tool with the same parameters, called where the first failed for good or was refused.
+            limit_key: whose bucket of the tool's rate limit the call takes its token from, such as a customer's id.
 
         Raises:
             UsageError: the key is empty, too long, or has one of the characters `/`, `#` and space.
@@ -74,7 +85,7 @@ class Context:
         if key is not None and (not key or len(key) > 128 or any(c in "/#" or not "!" <= c <= "~" for c in key)):  # noqa: PLR2004 - fits an idempotency key
             raise UsageError(f"a step's key is 1 to 128 printable ASCII characters without space, / and #, not {key!r}")
         seconds = None if timeout is None else timedelta(seconds=timeout)
-        return Context(self._driver, self.run_id, CallOptions(key, retry, seconds))
+        return Context(self._driver, self.run_id, CallOptions(key, retry, seconds, fallback, limit_key))
 
     async def call(self, tool: Tool[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a tool once and for all: its result is recorded, and it is not called again.
@@ -89,12 +100,29 @@ class Context:
         """
         branch = enter()
         try:
-            engine = self._driver.engine
-            shell = engine.shell_in_memory(tool) or await engine.tool_shell(tool)
-            call = self._step_call(branch, "tool", tool, args, kwargs)
-            return await perform_step(self._driver, branch, call, shell)  # type: ignore[no-any-return] # decoded as R
+            fallback = self._options.fallback or tool.fallback
+            try:
+                return await self._call_tool(branch, tool, args, kwargs)  # type: ignore[no-any-return] # decoded as R
+            except StepFailedError:
+                if fallback is None:
+                    raise
+            return await self._call_tool(branch, fallback, args, kwargs, is_fallback=True)  # type: ignore[no-any-return] # decoded as R
         finally:
             branch.is_inside = False
+
+    async def _call_tool(
+        self,
+        branch: Branch,
+        tool: Tool[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        is_fallback: bool = False,
+    ) -> Any:
+        engine, conversation = self._driver.engine, self._driver.conversation
+        shell = engine.shell_in_memory(tool, conversation) or await engine.tool_shell(tool, conversation)
+        call = self._step_call(branch, "tool", tool, args, kwargs, is_fallback=is_fallback)
+        return await perform_step(self._driver, branch, call, shell)
 
     async def step(self, function: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an async function as a step: recorded like a tool, without a circuit breaker.
@@ -114,11 +142,19 @@ class Context:
             branch.is_inside = False
 
     def _step_call(
-        self, branch: Branch, kind: StepKind, tool: Tool[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        branch: Branch,
+        kind: StepKind,
+        tool: Tool[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        is_fallback: bool = False,
     ) -> StepCall:
         options = self._options
         arguments = tool.encode_arguments(args, kwargs, self._driver.engine.redaction)
-        key = branch.key(tool.name) if options.key is None else branch.named_key(options.key)
+        named = f"{options.key}~" if is_fallback and options.key else options.key
+        key = branch.key(tool.name) if named is None else branch.named_key(named)
         return StepCall(
             key=key,
             kind=kind,
@@ -127,6 +163,8 @@ class Context:
             digest=digest(tool.name, arguments),
             retry=options.retry or tool.retry,
             timeout=options.timeout or tool.timeout,
+            limit_key=options.limit_key,
+            may_fall_back=kind == "tool" and not is_fallback and (options.fallback or tool.fallback) is not None,
         )
 
     @overload

@@ -94,6 +94,8 @@ class Driver:
         self.engine = engine
         self.shell = shell
         self.run_id: str = shell.state.run
+        self.conversation: str = shell.state.conversation or shell.state.run
+        """Whose circuits the run's calls go by, where a tool has them by conversation."""
         self.recording = recording
         self.ending: Ending | None = None
         """Why the code is being taken down; from then on `ctx` refuses."""
@@ -344,6 +346,12 @@ class Driver:
     def settled(self, step: str, verdict: Verdict) -> None:
         """Hand the verdict on a step in doubt to the branch that waits for it."""
         self._verdicts[step] = verdict
+        for wait in self._waits.values():
+            if wait.step == step:
+                _wake(wait.woken)
+
+    def wake(self, step: str) -> None:
+        """Wake the branch that waits at *step* before its time: what it waits for may have come."""
         for wait in self._waits.values():
             if wait.step == step:
                 _wake(wait.woken)

@@ -24,6 +24,8 @@ from perdure.actors.kernel.system import ActorSystem, Interpreter
 from perdure.actors.tools.breaker import BreakerPolicy
 from perdure.actors.tools.definition import Tool
 from perdure.actors.tools.invoke import Invoker
+from perdure.actors.tools.limits import Gate
+from perdure.actors.tools.registry import Registry
 from perdure.actors.tools.retry import NO_RETRY
 from perdure.actors.workflows.definition import Workflow
 from perdure.actors.workflows.driver import Abandoned, Blocking, Driver, Ending, Suspending
@@ -70,7 +72,7 @@ class Engine:
 
     def __init__(
         self,
-        tools: dict[str, Tool[..., Any]],
+        tools: Registry,
         workflows: Mapping[str, Workflow[..., Any]],
         invoker: Invoker,
         clock: Clock,
@@ -90,6 +92,7 @@ class Engine:
         self._drivers: dict[str, Driver] = {}
         self._waiters: dict[str, Answer[RunView]] = {}
         self._pinned: set[str] = set()
+        self._gates: dict[StreamId, Gate] = {}
         self._max_active = max_active
         self._deferred: deque[StreamId] = deque()
         """Runs over the bound, which wait for a place; only their names are kept."""
@@ -124,32 +127,52 @@ class Engine:
             await self._bring(tool)
 
     async def _bring(self, tool: Tool[..., Any]) -> None:
-        shell = await self.system.directory.activate(stream_id(f"tool/{tool.name}"))
+        shell = await self.system.directory.activate(tool.stream(None))
         if tool.name not in self._pinned:
             self._pinned.add(tool.name)
             shell.pins += 1
 
-    def shell_in_memory(self, tool: Tool[..., Any]) -> Shell | None:
+    def shell_in_memory(self, tool: Tool[..., Any], conversation: str | None = None) -> Shell | None:
         """Return the actor of *tool* if it is registered and in memory, as it nearly always is."""
-        if self.tools.get(tool.name) is not tool:
+        if not self.tools.holds(tool):
             return None
-        return self.system.directory.active(StreamId(f"tool/{tool.name}"))
+        return self.system.directory.active(tool.stream(conversation))
 
-    async def tool_shell(self, tool: Tool[..., Any]) -> Shell:
-        """Return the actor of *tool*, registering the tool if it is new.
+    async def tool_shell(self, tool: Tool[..., Any], conversation: str | None = None) -> Shell:
+        """Return the actor that guards *tool* in a conversation, registering the tool if it is new.
 
         Raises:
             UsageError: another tool has the name.
             ActorFailedError: the tool's actor failed and has not come back.
         """
-        known = self.tools.setdefault(tool.name, tool)
-        if known is not tool:
-            raise UsageError(f"two tools are called {tool.name!r}: give one of them another name, @tool(name=…)")
-        shell = self.system.directory.active(StreamId(f"tool/{tool.name}"))
-        if shell is None:
+        self.tools.register(tool)
+        if tool.name not in self._pinned:
             await self._bring(tool)
-            shell = await self.system.directory.activate(StreamId(f"tool/{tool.name}"))
-        return shell
+        return await self.system.directory.activate(tool.stream(conversation))
+
+    def gate(self, tool: Tool[..., Any], stream: StreamId) -> Gate:
+        """Return what is in memory only of the actor at *stream*: who runs, who waits for a place or the circuit."""
+        gate = self._gates.get(stream)
+        if gate is None:
+            gate = self._gates[stream] = Gate(tool.concurrency, tool.queue)
+        return gate
+
+    def circuit_moved(self, stream: StreamId) -> None:
+        """Tell those whom the circuit of the tool at *stream* refused that it has moved."""
+        if (gate := self._gates.get(stream)) is not None:
+            gate.circuit_moved()
+
+    def settle_gate(self, stream: StreamId) -> None:
+        """Forget a gate that nobody stands at."""
+        gate = self._gates.get(stream)
+        if gate is not None and gate.is_idle:
+            del self._gates[stream]
+
+    async def opened_by(self, stream: StreamId) -> int | None:
+        """Return the position of the event that opened the circuit of the tool at *stream*."""
+        types = ("circuit-opened", "circuit-forced")
+        found = await self.system.log.read(Query(stream=stream, types=types, newest_first=True, limit=1))
+        return found[0].position if found else None
 
     def workflow(self, name: str) -> Workflow[..., Any]:
         """Return a registered workflow.

@@ -17,6 +17,8 @@ class RunStarted(Event, frozen=True, tag="run-started"):
     digest: str
     life: int
     deadline: int | None = None
+    conversation: str | None = None
+    """Whose circuits and rate limits its calls go by, where a tool has them by conversation."""
 
 
 class RunResumed(Event, frozen=True, tag="run-resumed"):
@@ -113,6 +115,14 @@ class AttemptRefused(Event, frozen=True, tag="attempt-refused"):
     retry_at: int
 
 
+class AttemptDelayed(Event, frozen=True, tag="attempt-delayed"):
+    """An attempt has its place under the tool's rate limit, and waits for it until `until` (microseconds)."""
+
+    step: str
+    attempt: int
+    until: int
+
+
 class StepCompleted(Event, frozen=True, tag="step-completed"):
     """The step has a result; it is never run again."""
 
@@ -195,13 +205,13 @@ class BranchesFailed(Event, frozen=True, tag="branches-failed"):
 
 RunFact: TypeAlias = (
     RunSuspended | RunParked | RunBlocked | RunCompleted | RunFailed | RunCancelled
-    | StepStarted | AttemptStarted | AttemptFailed | AttemptRefused | StepCompleted | StepFailed | StepCancelled
-    | StepInDoubt | StepNotDone | ValueRecorded | TimerSet | TimerFired | BranchesOpened | BranchesFailed
+    | StepStarted | AttemptStarted | AttemptFailed | AttemptRefused | AttemptDelayed
+    | StepCompleted | StepFailed | StepCancelled | StepInDoubt | StepNotDone | ValueRecorded | TimerSet | TimerFired | BranchesOpened | BranchesFailed
 )  # fmt: skip
 """What the run's own code reports, as opposed to what others ask of it."""
 
 RUN_EVENTS: tuple[type[Event], ...] = (
     RunStarted, RunResumed, RunSuspended, RunParked, RunBlocked, RunCancelRequested, RunCompleted, RunFailed,
-    RunCancelled, StepStarted, AttemptStarted, AttemptFailed, AttemptRefused, StepCompleted, StepFailed, StepCancelled,
-    StepInDoubt, StepNotDone, ValueRecorded, TimerSet, TimerFired, BranchesOpened, BranchesFailed,
+    RunCancelled, StepStarted, AttemptStarted, AttemptFailed, AttemptRefused, AttemptDelayed,
+    StepCompleted, StepFailed, StepCancelled, StepInDoubt, StepNotDone, ValueRecorded, TimerSet, TimerFired, BranchesOpened, BranchesFailed,
 )  # fmt: skip

@@ -11,6 +11,7 @@ import msgspec
 
 from perdure.actors.kernel.messages import Event
 from perdure.actors.workflows.events import (
+    AttemptDelayed,
     AttemptFailed,
     AttemptRefused,
     AttemptStarted,
@@ -124,9 +125,9 @@ class Recording:
             case AttemptFailed():
                 record = self.steps[event.step]
                 record.progress, record.due, record.attempt = "backing_off", event.retry_at, event.attempt + 1
-            case AttemptRefused():
+            case AttemptRefused(retry_at=due) | AttemptDelayed(until=due):
                 record = self.steps[event.step]
-                record.progress, record.due, record.attempt = "backing_off", event.retry_at, event.attempt
+                record.progress, record.due, record.attempt = "backing_off", due, event.attempt
             case StepInDoubt():
                 self.steps[event.step].in_doubt = True
             case StepNotDone():

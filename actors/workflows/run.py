@@ -56,6 +56,7 @@ class StartRun(Command, frozen=True, tag="start-run"):
     digest: str
     life: int
     deadline: int | None = None
+    conversation: str | None = None
 
 
 class ResumeRun(Command, frozen=True, tag="resume-run"):
@@ -123,6 +124,7 @@ class RunState(msgspec.Struct, frozen=True):
     workflow: str = ""
     digest: str = ""
     deadline: int | None = None
+    conversation: str | None = None
     in_flight: dict[str, Flight] = {}
     timers: int = 0
     steps_done: int = 0
@@ -231,8 +233,16 @@ class RunBehavior:
                 return replace(state, timers=state.timers + 1)
             case TimerFired():
                 return replace(state, timers=state.timers - 1)
-            case RunStarted(workflow=workflow, digest=digest, life=life, deadline=deadline):
-                return replace(state, status="running", workflow=workflow, digest=digest, life=life, deadline=deadline)
+            case RunStarted(workflow=workflow, digest=digest, life=life, deadline=deadline, conversation=conversation):
+                return replace(
+                    state,
+                    status="running",
+                    workflow=workflow,
+                    digest=digest,
+                    life=life,
+                    deadline=deadline,
+                    conversation=conversation,
+                )
             case RunResumed():
                 return _resumed(state, event)
             case RunSuspended():
@@ -304,7 +314,9 @@ def _note(state: RunState, fact: RunFact) -> Decision[None]:
 
 def _start(state: RunState, command: StartRun) -> Decision[RunView]:
     if state.status == "unborn":
-        started = RunStarted(command.workflow, command.input, command.digest, command.life, command.deadline)
+        started = RunStarted(
+            command.workflow, command.input, command.digest, command.life, command.deadline, command.conversation
+        )
         return Decision((started,), view(state), (Launch(command.input),))
     if state.workflow != command.workflow:
         raise RunConflictError(detail="", run=state.run, workflow=state.workflow, difference="another workflow")

@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from perdure.actors.kernel.clock import SECOND
 from perdure.actors.kernel.messages import Command
 from perdure.actors.kernel.shell import Shell
 from perdure.actors.tools.breaker import Admission
 from perdure.actors.tools.definition import Done, NotDone, Tool, ToolContext
 from perdure.actors.tools.invoke import Ended, ending
+from perdure.actors.tools.limits import Gate
 from perdure.actors.tools.outcome import Failure, Success
-from perdure.actors.tools.retry import Retry, allows, next_due
-from perdure.actors.tools.tool import Admit, RecordCancel, RecordFailure, RecordSuccess
+from perdure.actors.tools.retry import Retry, allows, next_due, waits_for_circuit
+from perdure.actors.tools.tool import Admit, RecordCancel, RecordFailure, RecordSuccess, Refuse
 from perdure.actors.workflows.branch import Branch
 from perdure.actors.workflows.errors import Parked, StepFailedError
 from perdure.actors.workflows.events import (
+    AttemptDelayed,
     AttemptFailed,
     AttemptRefused,
     AttemptStarted,
@@ -58,13 +61,18 @@ class StepCall(msgspec.Struct, frozen=True):
     digest: str
     retry: Retry
     timeout: timedelta | None
+    limit_key: str = ""
+    """Whose bucket of the tool's rate limit the call takes its token from."""
+    may_fall_back: bool = False
+    """Whether another tool stands by: then a refused attempt does not wait."""
 
 
 class Step:
     """One step of a run on its way to an outcome."""
 
     __slots__ = (
-        "_attempt", "_branch", "_call", "_doubt_is_noted", "_driver", "_first_at", "_generation", "_record", "_shell",
+        "_attempt", "_branch", "_call", "_doubt_is_noted", "_driver", "_first_at", "_generation",
+        "_place", "_record", "_shell",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +87,8 @@ class Step:
         self._shell = shell
         """The tool's actor; None for a function, which has none."""
         self._generation = 0
+        self._place: Gate | None = None
+        """Where it holds a place, as long as it holds one."""
         self._doubt_is_noted = record is not None and record.in_doubt
 
     @property
@@ -93,7 +103,13 @@ class Step:
             CancelledError: the run, or this branch, is cancelled.
             Parked: the run leaves memory.
         """
-        begun = self._start() if self._record is None else await self._go_on(self._record)
+        try:
+            return await self._perform()
+        finally:
+            self._leave()
+
+    async def _perform(self) -> Any:
+        begun = await self._start() if self._record is None else await self._go_on(self._record)
         if isinstance(begun, Done):
             return begun.result
         admission, ticket = begun
@@ -101,7 +117,10 @@ class Step:
             if not admission.is_admitted:
                 admission, ticket = await self._refused(admission)
                 continue
+            if admission.delay:
+                await self._delay(admission.delay)
             ended = await self._dispatch(ticket)
+            self._leave()
             if isinstance(ended.outcome, Success):
                 self._complete(ended.outcome.result, ended.micros)
                 return ended.outcome.value
@@ -112,7 +131,7 @@ class Step:
                 if isinstance(settled, Done):
                     return settled.result
                 if settled is None:
-                    admission, ticket = self._again()
+                    admission, ticket = await self._again()
                 else:  # it did not happen: an attempt that failed, of which the tool was told
                     admission, ticket = await self._retry_or_fail(ended, ended.outcome, is_told=True)
                 continue
@@ -120,48 +139,106 @@ class Step:
 
     # Intent
 
-    def _start(self) -> "tuple[Admission, Ticket | None]":
+    async def _start(self) -> "tuple[Admission, Ticket | None]":
         call = self._call
         started = StepStarted(
             call.key, self._branch.path, call.kind, call.tool.name, call.tool.effect, msgspec.Raw(call.arguments),
             call.digest,
         )  # fmt: skip
-        return self._admit(started)
+        return await self._admit(started)
 
     async def _go_on(self, record: StepRecord) -> "Done | tuple[Admission, Ticket | None]":
-        call = self._call
         if record.progress == "backing_off":
             await self._wait(record.due)
         elif record.effect == "irreversible" and not record.known_not_done:
             settled = await self._resolve_doubt()
             if isinstance(settled, Done):
                 return settled
-        return self._again()
+        return await self._again()
 
-    def _again(self) -> "tuple[Admission, Ticket | None]":
-        return self._admit(AttemptStarted(self._call.key, self._attempt))
+    async def _again(self) -> "tuple[Admission, Ticket | None]":
+        return await self._admit(AttemptStarted(self._call.key, self._attempt))
 
-    def _admit(self, fact: StepStarted | AttemptStarted) -> "tuple[Admission, Ticket | None]":
-        """Record the intent, and ask the tool's circuit breaker in the same unit."""
-        asked: Sequence[tuple[Shell, Command]] = ()
-        if self._shell is not None:
-            asked = ((self._shell, Admit(self._call_id, self._driver.engine.life)),)
-        done = self._driver.note(fact, *asked)
-        admission: Admission = done.replies[1] if asked else Admission(is_admitted=True, generation=0)
+    async def _admit(self, fact: StepStarted | AttemptStarted) -> "tuple[Admission, Ticket | None]":
+        """Record the intent, and ask the tool's guard in the same unit; wait for a place at the tool before that."""
+        shell = self._shell
+        if shell is None:
+            return Admission(is_admitted=True, generation=0), self._driver.note(fact).ticket
+        if self._call.tool.concurrency is not None:
+            gate = self._driver.engine.gate(self._call.tool, shell.stream)
+            if gate.is_full:
+                return self._turn_away(shell, fact, gate)
+            await self._enter(gate)
+        asked = Admit(self._call_id, self._driver.engine.life, key=self._call.limit_key)
+        done = self._driver.note(fact, (shell, asked))
+        admission: Admission = done.replies[1]
         self._generation = admission.generation
         return admission, done.ticket
 
+    def _turn_away(
+        self, shell: Shell, fact: StepStarted | AttemptStarted, gate: Gate
+    ) -> "tuple[Admission, Ticket | None]":
+        reason = f"{gate.running} calls run and {gate.waiting} wait"
+        done = self._driver.note(fact, (shell, Refuse(self._call_id, reason, "bulkhead")))
+        return Admission(is_admitted=False, generation=0, reason=reason, refused_by="bulkhead"), done.ticket
+
+    async def _enter(self, gate: Gate) -> None:
+        try:
+            await gate.enter()
+        except asyncio.CancelledError:
+            if self._record is not None or self._attempt > 1:
+                self._give_up(stopped=True)
+            raise
+        self._place = gate
+
+    def _leave(self) -> None:
+        gate, self._place = self._place, None
+        if gate is not None and self._shell is not None:
+            gate.leave()
+            self._driver.engine.settle_gate(self._shell.stream)
+
+    async def _delay(self, delay: int) -> None:
+        """Wait for a token of the rate limit that is spoken for."""
+        until = self._driver.engine.clock.moment().now + delay
+        self._driver.note(AttemptDelayed(self._call.key, self._attempt, until))
+        await self._wait(until)
+
     async def _refused(self, admission: Admission) -> "tuple[Admission, Ticket | None]":
         call, now = self._call, self._driver.engine.clock.moment().now
+        self._leave()
         due = now + (admission.retry_after or PROBE_WAIT)
         too_late = call.retry.total is not None and due > self._first_at + call.retry.total // timedelta(microseconds=1)
-        if call.retry.attempts == 1 or too_late:
-            error = f"{call.tool.name} is unavailable: {admission.reason}; a probe is due in {(due - now) / 1e6:.1f} s"
-            refusal = Failure("CircuitOpenError", error)
+        is_circuit = admission.refused_by == "circuit"
+        if too_late or call.may_fall_back or (is_circuit and not waits_for_circuit(call.retry)):
+            refusal = await self._refusal(admission)
             raise self._failed(Ended(refusal, 0), refusal, retryable=True, is_told=True)
         self._driver.note(AttemptRefused(call.key, self._attempt, admission.reason, due))
-        await self._wait(due)
-        return self._again()
+        await self._wait_for_circuit(due) if is_circuit else await self._wait(due)
+        return await self._again()
+
+    async def _refusal(self, admission: Admission) -> Failure:
+        """Return what the workflow is told of a refusal: why, and since when."""
+        call, wait = self._call, admission.retry_after / SECOND
+        again = f"; try again in {wait:.1f} s" if wait else ""
+        if admission.refused_by != "circuit" or self._shell is None:
+            kind = "RateLimitedError" if admission.refused_by == "rate" else "BulkheadFullError"
+            return Failure(kind, f"{call.tool.name}: {admission.reason}{again}")
+        position = await self._driver.engine.opened_by(self._shell.stream)
+        since = f"open since position {position}: {admission.reason}"
+        return Failure("CircuitOpenError", f"Circuit breaker open for {call.tool.name}: {since}{again}")
+
+    async def _wait_for_circuit(self, due: int) -> None:
+        """Wait until *due*, or until the circuit moves: a probe may have closed it long before."""
+        shell = self._shell
+        if shell is None:
+            return
+        gate = self._driver.engine.gate(self._call.tool, shell.stream)
+        unwatch = gate.watch(lambda: self._driver.wake(self._call.key))
+        try:
+            await self._wait(due)
+        finally:
+            unwatch()
+            self._driver.engine.settle_gate(shell.stream)
 
     async def _wait(self, due: int | None) -> None:
         """Wait between attempts until *due*, or with None for a verdict on the attempt in doubt.
@@ -210,13 +287,22 @@ class Step:
         call = self._call
         told = self._told(RecordSuccess(self._call_id, self._generation, micros))
         self._driver.note(StepCompleted(call.key, msgspec.Raw(result), self._attempt, micros), *told)
+        self._tell_if_circuit_moved()
 
     def _report(self, ended: Ended, fact: StepInDoubt | AttemptFailed | StepFailed, *, is_told: bool = False) -> None:
         """Record how an attempt ended, and tell the tool, unless it was told before."""
         failure = ended.outcome
         assert isinstance(failure, Failure)  # noqa: S101 - the callers have a failure in hand
-        command = RecordFailure(self._call_id, self._generation, ended.micros, failure.error_type, failure.message)
+        command = RecordFailure(
+            self._call_id, self._generation, ended.micros, failure.error_type, failure.message, failure.bases
+        )
         self._driver.note(fact, *(() if is_told else self._told(command)))
+        self._tell_if_circuit_moved()
+
+    def _tell_if_circuit_moved(self) -> None:
+        shell = self._shell
+        if shell is not None and shell.state.breaker.generation != self._generation:
+            self._driver.engine.circuit_moved(shell.stream)
 
     async def _retry_or_fail(
         self, ended: Ended, failure: Failure, *, is_told: bool = False
@@ -224,15 +310,24 @@ class Step:
         call, attempt = self._call, self._attempt
         retryable = failure.error_type not in ("InvalidArgumentsError", "InvalidResult")
         may_retry = retryable and allows(call.retry, (failure.error_type, *failure.bases))
+        if may_retry and call.retry.when is not None and ended.cause is not None:
+            may_retry = call.retry.when(ended.cause)
         now, chance = self._driver.engine.clock.moment().now, random.random()  # noqa: S311 - spreads load, guards nothing
-        due = next_due(call.retry, attempt=attempt, first_at=self._first_at, now=now, chance=chance)
+        due = next_due(
+            call.retry,
+            attempt=attempt,
+            first_at=self._first_at,
+            now=now,
+            chance=chance,
+            retry_after=failure.retry_after,
+        )
         if due is None or not may_retry:
             raise self._failed(ended, failure, retryable=retryable, is_told=is_told) from ended.cause
         fact = AttemptFailed(call.key, attempt, failure.error_type, failure.message, due)
         self._report(ended, fact, is_told=is_told)
         self._attempt += 1
         await self._wait(due)
-        return self._again()
+        return await self._again()
 
     def _failed(self, ended: Ended, failure: Failure, *, retryable: bool, is_told: bool = False) -> StepFailedError:
         """Record that the step failed for good and return what the workflow is told."""

@@ -11,16 +11,22 @@ from perdure.actors.kernel.errors import (
     MailboxFullError,
 )
 from perdure.actors.kernel.payloads import Secret
+from perdure.actors.tools.breaker import BreakerPolicy
 from perdure.actors.tools.definition import Done, NotDone, Tool, ToolContext, tool
 from perdure.actors.tools.errors import (
+    BulkheadFullError,
     CircuitOpenError,
     InvalidArgumentsError,
+    RateLimitedError,
     ToolError,
     ToolFailedError,
     UnknownToolError,
 )
+from perdure.actors.tools.limits import RateLimit
+from perdure.actors.tools.registry import Registry, Toolset
 from perdure.actors.tools.retry import Retry
-from perdure.actors.tools.tool import ToolStatistics
+from perdure.actors.tools.simulation import PastCall, Simulation, simulate
+from perdure.actors.tools.statistics import ToolStatistics
 from perdure.actors.workflows.context import Context
 from perdure.actors.workflows.definition import Workflow, workflow
 from perdure.actors.workflows.errors import (
@@ -73,6 +79,8 @@ __all__ = [
     "BacklogFullError",
     "BlockingRun",
     "BlockingRuntime",
+    "BreakerPolicy",
+    "BulkheadFullError",
     "CircuitOpenError",
     "ConcurrencyError",
     "Context",
@@ -89,10 +97,14 @@ __all__ = [
     "NotDone",
     "NotInDoubtError",
     "Parked",
+    "PastCall",
     "PayloadTooLargeError",
     "PerdureError",
     "Query",
+    "RateLimit",
+    "RateLimitedError",
     "Recorded",
+    "Registry",
     "Rejected",
     "ReplayMismatchError",
     "Retry",
@@ -108,6 +120,7 @@ __all__ = [
     "SchemaTooNewError",
     "Secret",
     "Settings",
+    "Simulation",
     "SqliteTooOldError",
     "StepFailedError",
     "StoreError",
@@ -117,6 +130,7 @@ __all__ = [
     "ToolError",
     "ToolFailedError",
     "ToolStatistics",
+    "Toolset",
     "UndecodableEventError",
     "UnencodableError",
     "UnknownRunError",
@@ -126,6 +140,7 @@ __all__ = [
     "UsageError",
     "WaitingRun",
     "Workflow",
+    "simulate",
     "tool",
     "workflow",
 ]

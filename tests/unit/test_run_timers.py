@@ -130,7 +130,7 @@ def test_finally_blocks_run_when_a_run_leaves_memory_and_may_not_use_the_context
             said.append("finally")
             try:
                 ctx.now()
-            except BaseException as refused:  # noqa: BLE001 - the signal is a BaseException
+            except BaseException as refused:
                 said.append(type(refused).__name__)
                 if type(refused).__name__ == "Parked":
                     raise

@@ -1,0 +1,56 @@
+"""What a start or a call does not say through its own arguments: ids, deadlines, conversations. Frozen once made."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import msgspec
+
+from perdure.actors.tools.definition import Tool
+from perdure.actors.workflows.definition import Workflow
+from perdure.runtime.handle import RunHandle
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from perdure.runtime.app import Runtime
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class OptionValues(msgspec.Struct, frozen=True, kw_only=True):
+    """The options themselves; see `Runtime.with_options`."""
+
+    id: str | None = None
+    deadline: timedelta | None = None
+    conversation: str | None = None
+    limit_key: str = ""
+    timeout: timedelta | None = None
+
+
+class Options:
+    """Starts runs and calls tools with options."""
+
+    def __init__(self, runtime: "Runtime", values: OptionValues) -> None:
+        self._runtime = runtime
+        self._values = values
+
+    async def start(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
+        """Start a run, or find the one with this id; durable on return.
+
+        Raises:
+            RunConflictError: the id belongs to a run of another workflow or with other input.
+            UsageError, InvalidArgumentsError, LogWriteError, BacklogFullError: as `Runtime.start`.
+        """
+        data = workflow.encode_input(args, kwargs, self._runtime.redaction)
+        return await self._runtime.start_run(workflow, data, self._values)
+
+    async def call(self, tool: Tool[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a tool once, outside of a run; see `Runtime.call`."""
+        arguments = tool.encode_arguments(args, kwargs, self._runtime.redaction)
+        success = await self._runtime.call_encoded(tool, arguments, self._values)
+        return success.value  # type: ignore[no-any-return] # decoded as R
+
+    async def dispatch(self, tool: str, arguments: "str | bytes | Mapping[str, Any]" = "{}") -> str:
+        """Make a call as a model asks for it; see `Runtime.dispatch`."""
+        return await self._runtime.dispatch_encoded(tool, arguments, self._values)
