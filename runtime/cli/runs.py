@@ -30,6 +30,7 @@ from perdure.runtime.cli.standing import Standing, read_run, read_runs
 from perdure.runtime.cli.stopping import Stop, say_stopping
 from perdure.runtime.cli.summary import print_summary, say_what_is_open
 from perdure.runtime.cli.watching import REFRESH_SECONDS, Watcher, watching
+from perdure.runtime.options import OptionValues
 from perdure.runtime.settings import Settings
 from perdure.store.reader import LogReader
 from perdure.store.records import Query, StreamId
@@ -87,7 +88,7 @@ def run(
 
 async def _run_detached(request: Request) -> Exit:
     async with recorder(request.db, request.application) as rt:
-        handle = await rt.start_run(request.workflow, request.data, request.run, None)
+        handle = await rt.start_run(request.workflow, request.data, OptionValues(id=request.run))
     with LogReader.open(request.db) as reader:
         stream = reader.stream(StreamId(RUN_PREFIX + handle.id))
         assert stream is not None  # noqa: S101 - it was started a moment ago
@@ -105,7 +106,7 @@ async def _run_watched(request: Request) -> Exit:
         async with host(request.db, request.application) as rt:
             after = await _last_position(rt)
             with redirect_stdout(StringIO()) as printed:  # the run's code may be faster than the answer
-                handle = await rt.start_run(request.workflow, request.data, request.run, None)
+                handle = await rt.start_run(request.workflow, request.data, OptionValues(id=request.run))
             if request.as_json:
                 started = {"run": handle.id, "workflow": request.workflow.name, "status": "started"}
                 print_json(started, stdout)
