@@ -4,9 +4,11 @@ import asyncio
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import pykka
+
+from benchmarks.rows import Row, Size, Target, against, spread
 from perdure.actors.kernel.answer import Answer
 from perdure.actors.kernel.messages import Command, Decision, Effect, Event, Index, Moment
 from perdure.actors.kernel.shell import Shell
@@ -15,8 +17,6 @@ from perdure.runtime.clock import SystemClock
 from perdure.store.codec import Codec
 from perdure.store.records import StreamId
 from perdure.store.sqlite import SqliteEventLog
-
-from benchmarks.rows import Row, Size, Target, against, spread
 
 AT_ONCE = 100
 
@@ -155,8 +155,7 @@ def _pykka_rate(count: int, at_once: int) -> float:
     asker, answerer = ThreadPeer.start(), ThreadPeer.start()
     try:
         answerer.ask(Question(0))
-        rate: float = asker.ask((answerer, count, at_once))
-        return rate
+        return cast("float", asker.ask((answerer, count, at_once)))
     finally:
         asker.stop()
         answerer.stop()

@@ -6,11 +6,10 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from perdure.store.records import Append, NewEvent, StreamId, Unit
-from perdure.store.sqlite import SqliteEventLog
-
 from benchmarks.rows import Row, Size, spread
 from benchmarks.streams import encoded
+from perdure.store.records import Append, NewEvent, StreamId, Unit
+from perdure.store.sqlite import SqliteEventLog
 
 UNITS_AT_ONCE = 1_000
 EVENTS_A_UNIT = 2

@@ -5,11 +5,10 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from perdure import Runtime
-
 from benchmarks.raw import batches, events_of, raw_log
 from benchmarks.rows import Row, Size, Target, against
 from benchmarks.workloads import run_once, runtime
+from perdure import Runtime
 
 EVENTS_A_STEP = 3
 

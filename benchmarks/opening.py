@@ -7,12 +7,11 @@ from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from perdure import Context, Runtime, Settings, Workflow, workflow
-from perdure.store.sqlite import SqliteEventLog
-
 from benchmarks.rows import Row, Size, Target, against
 from benchmarks.streams import append_closed_runs
 from benchmarks.workloads import Gate, increment
+from perdure import Context, Runtime, Settings, Workflow, workflow
+from perdure.store.sqlite import SqliteEventLog
 
 STEPS_OF_A_CLOSED_RUN = 10
 

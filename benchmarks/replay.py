@@ -10,15 +10,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
+
+from benchmarks.rows import Row, Size, Target, against
+from benchmarks.streams import append_stream, encoded
 from perdure.actors.kernel.replay import Core
 from perdure.actors.workflows.events import RUN_EVENTS
 from perdure.actors.workflows.run import RunBehavior, RunState
 from perdure.store.codec import Codec
 from perdure.store.records import StreamId
 from perdure.store.sqlite import SqliteEventLog
-
-from benchmarks.rows import Row, Size, Target, against
-from benchmarks.streams import append_stream, encoded
 
 STREAM = StreamId("run/long")
 _SELECT = """

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import msgspec
+
 from perdure.actors.workflows.events import RUN_EVENTS, RunCompleted, RunStarted, StepCompleted, StepStarted
 from perdure.store.codec import Codec, Event
 from perdure.store.records import Append, Index, NewEvent, StreamId, Unit
