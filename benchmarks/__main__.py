@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--json] [--quick] [--only NAME]`: measures one group of rows after the other and prints them."""
+"""`python -m benchmarks [--json] [--quick] [--only NAME]`: measures group after group, prints all rows."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType

@@ -4,7 +4,7 @@ import asyncio
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import pykka
 
@@ -155,8 +155,7 @@ def _pykka_rate(count: int, at_once: int) -> float:
     asker, answerer = ThreadPeer.start(), ThreadPeer.start()
     try:
         answerer.ask(Question(0))
-        rate: float = asker.ask((answerer, count, at_once))
-        return rate
+        return cast("float", asker.ask((answerer, count, at_once)))
     finally:
         asker.stop()
         answerer.stop()

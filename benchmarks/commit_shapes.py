@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
+from msgspec.structs import astuple
 
 from perdure.store.batch import Batch, Bounds, StreamRow
 from perdure.store.connection import CHECKPOINT_BYTES
@@ -69,9 +70,7 @@ def without_streams(connection: sqlite3.Connection, batch: Batch) -> None:
 
 def executemany(connection: sqlite3.Connection, batch: Batch) -> None:
     connection.execute("BEGIN IMMEDIATE")
-    connection.executemany(
-        EVENT, [(*r[:6], r.data.decode(), *r[6:11], r.salt, r.commitment, r.digest) for r in batch.events]
-    )
+    connection.executemany(EVENT, [(*r[:6], r[11].decode(), *r[6:11], *r[12:]) for r in map(astuple, batch.events)])
     new = batch.created.values()
     connection.executemany(CREATED, [(n.id, n.name, "run", 1, 1, None, None, n.first_at, 0) for n in new])
     moved = batch.moved.values()
@@ -150,7 +149,7 @@ def by_name(connection: sqlite3.Connection, batch: Batch) -> None:
     renamed = Batch(batch.after)
     renamed.created = batch.created
     renamed.moved = {f"run/{key:05d}": row for key, row in batch.moved.items()}  # type: ignore[misc]
-    renamed.events = [msgspec.structs.replace(row, stream=f"run/{row.stream:05d}") for row in batch.events]  # type: ignore[arg-type]
+    renamed.events = [msgspec.structs.replace(row, stream=f"run/{row.stream:05d}") for row in batch.events]
     connection.execute(queries()["commit"], encode(renamed, 1))
 
 

@@ -1,7 +1,7 @@
 """The process that memory.py measures: `python -m benchmarks.memory_probe active|asleep COUNT rss|traced`.
 
-Prints what COUNT runs made it grow by, per run. As many runs go through it to their end beforehand, so that what
-Python, SQLite and the allocator keep for later is there already.
+Prints what COUNT runs made it grow by, per run. Others go through it beforehand (to their end, or to sleep), so that
+what Python, SQLite and the allocator keep for later is there already.
 """
 
 import asyncio
@@ -33,7 +33,8 @@ class Growth(msgspec.Struct, frozen=True):
 
 
 def resident_bytes() -> int:
-    """Return the resident set of this process."""
+    """Return the resident set of this process, without what only waits for the garbage collector."""
+    gc.collect()
     try:
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
     except FileNotFoundError:  # not Linux: there the peak has to do, in bytes on macOS
@@ -44,7 +45,8 @@ def resident_bytes() -> int:
 
 
 def traced_bytes() -> int:
-    """Return what Python has allocated."""
+    """Return what Python has allocated, without what only waits for the garbage collector."""
+    gc.collect()
     return tracemalloc.get_traced_memory()[0]
 
 
@@ -58,12 +60,12 @@ async def active(folder: Path, count: int, used: Callable[[], int]) -> Growth:
 
     settings = Settings(drain=timedelta(0))
     async with Runtime(folder / "log.db", workflows=[at_gate, steps], settings=settings) as rt:
-        await _warm(rt, count)
+        await asyncio.gather(*(run_once(rt, x, 2) for x in range(STARTED_AT_ONCE)))
+        await _until_asleep(rt)
         before = used()
         for start in range(0, count, STARTED_AT_ONCE):
             await asyncio.gather(*(rt.start(at_gate, x) for x in range(start, start + STARTED_AT_ONCE)))
         await gate.until_waiting(count)
-        gc.collect()
         after = used()
         actors = (await rt.statistics()).actors_in_memory
     data = sum(2 * len(b'{"x":%d}' % x) for x in range(count)) / count
@@ -71,7 +73,7 @@ async def active(folder: Path, count: int, used: Callable[[], int]) -> Growth:
 
 
 async def asleep(folder: Path, count: int, used: Callable[[], int]) -> Growth:
-    """Measure runs that sleep until tomorrow."""
+    """Measure runs that sleep until tomorrow, beside as many that went to sleep before."""
 
     @workflow
     async def sleeper(ctx: Context, x: int) -> int:
@@ -79,23 +81,18 @@ async def asleep(folder: Path, count: int, used: Callable[[], int]) -> Growth:
         return x
 
     settings = Settings(idle_after=timedelta(seconds=1))
-    async with Runtime(folder / "log.db", workflows=[sleeper, steps], settings=settings) as rt:
-        await _warm(rt, count)
-        before = used()
-        for start in range(0, count, STARTED_AT_ONCE):
-            await asyncio.gather(*(rt.start(sleeper, x) for x in range(start, start + STARTED_AT_ONCE)))
-        await _until_asleep(rt)
-        gc.collect()
-        after = used()
+    async with Runtime(folder / "log.db", workflows=[sleeper], settings=settings) as rt:
+
+        async def put_to_sleep() -> int:
+            for start in range(0, count, STARTED_AT_ONCE):
+                await asyncio.gather(*(rt.start(sleeper, x) for x in range(start, start + STARTED_AT_ONCE)))
+            await _until_asleep(rt)
+            return used()
+
+        before = await put_to_sleep()
+        after = await put_to_sleep()
         actors = (await rt.statistics()).actors_in_memory
     return Growth((after - before) / count, 0.0, actors)
-
-
-async def _warm(rt: Runtime, count: int) -> None:
-    for start in range(0, count, STARTED_AT_ONCE):
-        await asyncio.gather(*(run_once(rt, x, 2) for x in range(start, start + STARTED_AT_ONCE)))
-    await _until_asleep(rt)
-    gc.collect()
 
 
 async def _until_asleep(rt: Runtime) -> None:

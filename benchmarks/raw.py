@@ -6,7 +6,7 @@ parameters made beforehand; no trigger, no hash, no thread, no Python but the ca
 
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ class RawLog:
 
 
 @contextmanager
-def raw_log(path: Path, shape: str) -> Iterator[RawLog]:
+def raw_log(path: Path, shape: str) -> Generator[RawLog]:
     """Make a new raw log at *path*."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.executescript(

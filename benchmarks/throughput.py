@@ -20,7 +20,6 @@ class Burst(msgspec.Struct, frozen=True):
     seconds: float
     events: int
     commits: int
-    bytes_on_disk: int
 
 
 async def burst(path: Path, runs: int) -> Burst:
@@ -31,7 +30,7 @@ async def burst(path: Path, runs: int) -> Burst:
         await asyncio.gather(*(run_once(rt, number, STEPS) for number in range(runs)))
         seconds = time.perf_counter() - started
         after = (await rt.statistics()).log
-    return Burst(seconds, after.events - before.events, after.commits - before.commits, path.stat().st_size)
+    return Burst(seconds, after.events - before.events, after.commits - before.commits)
 
 
 def measure(size: Size) -> dict[str, Row]:
@@ -39,11 +38,13 @@ def measure(size: Size) -> dict[str, Row]:
     with TemporaryDirectory() as folder:
         asyncio.run(burst(Path(folder, "warm.db"), runs // 10))
         pairs: list[tuple[Burst, float]] = []
+        sizes: list[int] = []
         for number in range(repetitions):
             path = Path(folder, f"{number}.db")
             done = asyncio.run(burst(path, runs))
+            sizes.append(path.stat().st_size)
             pairs.append((done, _raw_rate(path)))
-    return {"throughput": _throughput(pairs, runs * STEPS), "disk": _disk([b for b, _ in pairs], runs * STEPS)}
+    return {"throughput": _throughput(pairs, runs), "disk": _disk(sizes, pairs[0][0].events, runs * STEPS)}
 
 
 def _raw_rate(path: Path) -> float:
@@ -54,9 +55,10 @@ def _raw_rate(path: Path) -> float:
         return len(rows) / log.write(parameters)
 
 
-def _throughput(pairs: list[tuple[Burst, float]], steps: int) -> Row:
+def _throughput(pairs: list[tuple[Burst, float]], runs: int) -> Row:
+    steps = runs * STEPS
     return against(
-        "events of durable steps, 1,000 runs of 5 steps at once, FULL",
+        f"events of durable steps, {runs:,} runs of {STEPS} steps at once, FULL",
         "events/s",
         [(done.events / done.seconds, raw) for done, raw in pairs],
         baseline_is=f"raw append of the same rows, {RAW_BATCH:,} a commit",
@@ -69,10 +71,10 @@ def _throughput(pairs: list[tuple[Burst, float]], steps: int) -> Row:
     )
 
 
-def _disk(bursts: list[Burst], steps: int) -> Row:
+def _disk(sizes: list[int], events: int, steps: int) -> Row:
     return Row(
         what="the log's file, all of it, by the steps in it",
         unit="bytes/step",
-        figure=spread([done.bytes_on_disk / steps for done in bursts]),
-        extra={"bytes an event": spread([done.bytes_on_disk / done.events for done in bursts]).median},
+        figure=spread([size / steps for size in sizes]),
+        extra={"bytes an event": spread([size / events for size in sizes]).median},
     )

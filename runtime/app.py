@@ -119,6 +119,8 @@ class Runtime:
         self._make_log = log
         self.redaction = Redaction(self.settings.redacted_keys)
         self._is_open = False
+        self._pid = 0
+        """Of the process that opened it: a forked child has a copy, and neither the lock nor the threads."""
         self._system: ActorSystem
         self._engine: Engine
         self._reconciler: Reconciler
@@ -136,6 +138,7 @@ class Runtime:
         """
         if self._is_open:
             raise UsageError("this runtime is open already: make another one for another file")
+        self._pid = os.getpid()
         self._log = await self._open_log()
         try:
             await self._wire()
@@ -213,6 +216,8 @@ class Runtime:
         if not self._is_open:
             return
         self._is_open = False
+        if os.getpid() != self._pid:
+            return
         try:
             await self._reconciler.stop()
             await self._engine.stop(self.settings.drain.total_seconds())
@@ -258,6 +263,9 @@ class Runtime:
     def _opened(self) -> None:
         if not self._is_open:
             raise UsageError("the runtime is not open: write `async with Runtime(…) as rt:` and use rt inside")
+        if os.getpid() != self._pid:
+            detail = f"process {self._pid} opened this runtime and is its owner: a forked child cannot use it"
+            raise UsageError(f"{detail}; read the log with `perdure ps`, or let the parent do the work")
 
     # Runs
 
@@ -487,6 +495,11 @@ class Guards(Mapping[str, Guard]):
 
     def __getitem__(self, name: str) -> Guard:
         return self._tools[name].guard
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a policy; asked twice for each step, and Mapping's own way is by an exception."""
+        tool = self._tools.get(name)
+        return default if tool is None else tool.breaker
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tools)

@@ -32,8 +32,7 @@ class BlockingRuntime:
             UsageError: as `Runtime`.
         """
         self._runtime = Runtime(path, **options)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="perdure-loop", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __enter__(self) -> Self:
         """Open the log in a thread of its own.
@@ -41,6 +40,8 @@ class BlockingRuntime:
         Raises:
             As `Runtime.__aenter__`.
         """
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="perdure-loop", daemon=True)
         self._thread.start()
         try:
             self.wait(self._runtime.__aenter__())
@@ -56,20 +57,25 @@ class BlockingRuntime:
             self._stop_loop()
 
     def _stop_loop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            self._thread.join()
+            loop.close()
 
     def wait(self, work: Coroutine[Any, Any, R], timeout: float | None = None) -> R:
         """Run *work* on the runtime's loop and block until it ends, at most *timeout* seconds.
 
         Raises:
             AskTimeoutError: it did not end in time; it was cancelled, the runs that it looked at go on.
-            UsageError: called on a thread whose own event loop runs.
+            UsageError: called on a thread whose own event loop runs, or outside of the `with` block.
         """
         if asyncio._get_running_loop() is not None:  # noqa: SLF001 - the documented get_running_loop raises
             work.close()
             raise UsageError("BlockingRuntime would block the event loop: use `async with Runtime(…)` here")
+        if self._loop is None:
+            work.close()
+            raise UsageError("the runtime is not open: write `with BlockingRuntime(…) as rt:` and use rt inside")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result(timeout)

@@ -48,7 +48,7 @@ class SystemClock:
         """Return the time now."""
         steady = self._origin + time.monotonic_ns() // 1000
         ahead = time.time_ns() // 1000 - steady
-        if ahead > self._ahead:  # no calls but these two: it is asked for several times a step
+        if ahead > self._ahead:  # noqa: PLR1730 - asked for several times a step: no calls but these two
             self._ahead = ahead
         return Moment(steady + self._ahead, steady)
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 import structlog
 
-from perdure.actors.kernel.clock import Clock, Timer
+from perdure.actors.kernel.clock import SECOND, Clock, Timer
 from perdure.actors.workflows.engine import Engine
 from perdure.store.errors import PerdureError
 from perdure.store.protocols import EventLog
@@ -18,6 +18,9 @@ from perdure.store.records import OpenStream, StreamId
 
 PAGE = 200
 """Runs brought back with one query."""
+
+LOOK_AGAIN = SECOND
+"""Microseconds until sleepers are looked for again after a failure."""
 
 _log = structlog.get_logger("perdure.recovery")
 
@@ -111,9 +114,14 @@ class Reconciler:
 
     async def _wake(self) -> None:
         now = self._clock.moment().now
-        async for page in self._pages(now):
-            await self._resume([row.stream for row in page])
-        await self._arm_next(now)
+        try:
+            async for page in self._pages(now):
+                await self._resume([row.stream for row in page])
+            await self._arm_next(now)
+        except PerdureError as error:
+            # The disk may not be readable for a moment: sleepers must not be forgotten for that.
+            _log.warning("sleepers could not be looked for; it is tried again", reason=str(error))
+            self._arm(self._clock.moment().now + LOOK_AGAIN)
 
     async def _arm_next(self, now: int) -> None:
         # Those due at *now* were looked at: what could not be resumed (its code is missing) must neither make the loop

@@ -96,7 +96,7 @@ class Pipeline:
         # The runtime hears of it first: nobody may act on an error while it still believes that the log works.
         if is_reported and self._on_failure is not None:
             self._on_failure(error)
-        if not failed:
+        if is_reported and not failed:
             # Nobody waits. Whoever asks from now on what is durable is told all the same that the log failed.
             self.newest = Ticket()
             self.newest.settle(error)

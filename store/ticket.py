@@ -50,7 +50,7 @@ class Ticket:
             self._callbacks.append(callback)
 
     def settle(self, error: LogWriteError | None = None) -> None:
-        """Settle, call whoever asked for it in the order of registration, wake the tasks; only the journal does this."""
+        """Settle, call whoever asked in the order of registration, wake the tasks; only the journal does this."""
         self._settled = True
         self._error = error
         callbacks, self._callbacks = self._callbacks, []

@@ -109,7 +109,7 @@ class Redaction:
     def __init__(self, names: Iterable[str] = REDACTED_KEYS) -> None:
         self._names = frozenset(n.lower().replace("-", "_") for n in names)
         alternatives = "|".join(re.escape(n).replace("_", "[-_]") for n in sorted(self._names))
-        self._pattern = re.compile(f'"(?:{alternatives})":'.encode(), re.IGNORECASE) if alternatives else None
+        self._pattern = re.compile(rf'"(?:{alternatives})"\s*:'.encode(), re.IGNORECASE) if alternatives else None
 
     def apply(self, data: bytes) -> bytes:
         """Return JSON with the values under redacted names replaced; references to secrets stay."""
@@ -161,7 +161,9 @@ def payload_decoder(kind: Any, where: str) -> "PayloadDecoder[Any]":
         UsageError: msgspec cannot read the type.
     """
     try:
-        return PayloadDecoder(msgspec.json.Decoder(kind))
+        decoder = PayloadDecoder(msgspec.json.Decoder(kind))
+        msgspec.json.schema(kind)  # a class that msgspec does not know has a decoder that refuses everything, but no schema
+        return decoder
     except TypeError as error:
         raise UsageError(
             f"{where} is declared as {kind!r}, which cannot be read back from JSON ({error}): "
@@ -206,7 +208,7 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, object]]:
         case dict():
             for key, item in cast("JsonObject", value).items():
                 yield from _leaves(item, f"{path}.{key}")
-        case list():
+        case list() | tuple() | set() | frozenset():  # msgspec leaves these as they are
             for number, item in enumerate(cast("JsonArray", value)):
                 yield from _leaves(item, f"{path}[{number}]")
         case _:

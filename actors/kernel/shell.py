@@ -6,7 +6,7 @@ counts them.
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import pykka
 
@@ -67,7 +67,7 @@ class Shell(pykka.Actor):
         # Not super().__init__(): it draws a UUID and makes an Event and a reference for every actor, 1.5 KB that nobody
         # asks for here. What it promises is below, made when somebody does.
         self.actor_urn = revived.stream
-        self.actor_inbox = self._create_actor_inbox()
+        self.actor_inbox = Mailbox()  # pyright: ignore[reportIncompatibleVariableOverride] # as above
         self._stopped: threading.Event | None = None
         self._has_left = False
         self.stream: StreamId = revived.stream
@@ -93,7 +93,7 @@ class Shell(pykka.Actor):
         return Answer()
 
     @property
-    def actor_ref(self) -> "pykka.ActorRef[Self]":
+    def actor_ref(self) -> "pykka.ActorRef[Any]":
         """A reference of pykka's kind; ours are `Ref`, which finds an actor that is not in memory."""
         return pykka.ActorRef(self)
 

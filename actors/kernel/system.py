@@ -106,8 +106,8 @@ class ActorSystem:
                 state, append = self._stage(shell, decision, blobs)
                 appends.append(append)
                 moved.append((shell, state))
-            for effect in decision.effects:
-                effects.append((shell, effect))
+            if decision.effects:
+                effects.extend((shell, effect) for effect in decision.effects)
         if not appends:
             ticket = self.log.barrier()
         else:

@@ -129,6 +129,8 @@ class Tool(Generic[P, R]):
             raise UsageError(f"a tool's name is 1 to 128 letters, digits and the characters _ . : -, not {self.name!r}")
         if self.effect not in EFFECTS:
             raise UsageError(f'effect of {self.name} is "read", "idempotent" or "irreversible", not {self.effect!r}')
+        if self.timeout is not None and self.timeout <= timedelta(0):
+            raise UsageError(f"the timeout of {self.name} is more than 0 seconds, or left out")
         if self.reconcile is not None and self.effect != "irreversible":
             raise UsageError(f'{self.name} has a reconcile, which only effect="irreversible" makes use of')
         if self.scope not in ("global", "conversation"):
@@ -237,6 +239,8 @@ class Signature:
             reason = f"it takes {len(self._names)} arguments, {len(args)} were given"
             raise InvalidArgumentsError(detail="", tool=self._name, reason=reason)
         given = dict(zip(self._names, args, strict=False))
+        if not kwargs:
+            return given
         if twice := given.keys() & kwargs.keys():
             raise InvalidArgumentsError(detail="", tool=self._name, reason=f"{min(twice)!r} is given twice")
         return {**given, **kwargs}

@@ -80,10 +80,13 @@ class Context:
             limit_key: whose bucket of the tool's rate limit the call takes its token from, such as a customer's id.
 
         Raises:
-            UsageError: the key is empty, too long, or has one of the characters `/`, `#` and space.
+            UsageError: the key is empty, too long, or has one of the characters `/`, `#` and space; the timeout is not
+                more than 0.
         """
         if key is not None and (not key or len(key) > 128 or any(c in "/#" or not "!" <= c <= "~" for c in key)):  # noqa: PLR2004 - fits an idempotency key
             raise UsageError(f"a step's key is 1 to 128 printable ASCII characters without space, / and #, not {key!r}")
+        if timeout is not None and timeout <= 0:
+            raise UsageError("timeout is more than 0 seconds, or left out")
         seconds = None if timeout is None else timedelta(seconds=timeout)
         return Context(self._driver, self.run_id, CallOptions(key, retry, seconds, fallback, limit_key))
 

@@ -223,7 +223,7 @@ class Driver:
                 ((self.shell, Note(fact)), *others), correlation=self.run_id, is_refusable=False
             )
         except (LogWriteError, LogClosedError) as error:
-            self._log_failed(error)
+            self.log_failed(error)
         if self._is_suspect and not self.shell.state.crashes:
             self._clear()
         return done
@@ -242,7 +242,7 @@ class Driver:
         try:
             await ticket
         except (LogWriteError, LogClosedError) as error:
-            self._log_failed(error)
+            self.log_failed(error)
 
     async def keep_pace(self) -> None:
         """Let the disk catch up when more waits for it than half its bound: steps wait, outcomes never do.
@@ -253,7 +253,12 @@ class Driver:
         while self.engine.system.log.is_congested and (barrier := self.engine.system.log.barrier()) is not None:
             await self.durable(barrier)
 
-    def _log_failed(self, error: PerdureError) -> NoReturn:
+    def log_failed(self, error: PerdureError) -> NoReturn:
+        """Take the code down because the log takes no more.
+
+        Raises:
+            Parked: always.
+        """
         self.engine.abandoned(self, error)
         self.take_down(Abandoned())
         raise Parked
@@ -315,7 +320,8 @@ class Driver:
     def note_cancel(self, branch: Branch) -> None:
         """Take note that a wait of *branch* was cancelled; park the run when no recorded fact explains it."""
         if self.ending is None and not branch.is_cancelled:
-            self.take_down(Blocking("mismatch", _INTERRUPTED, ""))
+            # A loop that ends cancels everything. That says nothing of the code: the next life finds the run as it was.
+            self.take_down(Abandoned() if self.engine.is_loop_ending else Blocking("mismatch", _INTERRUPTED, ""))
 
     # Waiting
 

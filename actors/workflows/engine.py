@@ -99,8 +99,11 @@ class Engine:
         self._alone: asyncio.Task[None] | None = None
         self._resuming: set[asyncio.Task[Any]] = set()
         self._beside: set[asyncio.Task[Any]] = set()
+        self._sentinel: asyncio.Task[Any]
         self._is_stopping = False
         self._is_filling = False
+        self._coming: set[StreamId] = set()
+        """Runs that are being resumed: two at once would each make the other's reading old."""
         self._idle: Answer[None] | None = None
         self.on_parked: Callable[[int], None] = lambda _: None
         """Told the time at which a run that left memory wants to be woken."""
@@ -116,6 +119,11 @@ class Engine:
         """Whether nothing new is begun any more."""
         return self._is_stopping
 
+    @property
+    def is_loop_ending(self) -> bool:
+        """Whether somebody cancels all tasks of the loop, as `asyncio.run` does when its coroutine has ended."""
+        return self._sentinel.cancelling() > 0
+
     def __len__(self) -> int:
         """Return how many runs are in memory with their code."""
         return len(self._drivers)
@@ -123,6 +131,7 @@ class Engine:
     async def attach(self, system: ActorSystem, life: int) -> None:
         """Bring the actors of all registered tools into memory, where they stay."""
         self.system, self.life = system, life
+        self._sentinel = system.loop.create_task(asyncio.Event().wait(), name="perdure sentinel")
         for tool in list(self.tools.values()):
             await self._bring(tool)
 
@@ -224,12 +233,24 @@ class Engine:
         One query for all of them. Each resume is durable before its code runs. Runs that may have killed the process
         are resumed one after another, in the background.
         """
-        wanted = [s for s in streams if s.partition("/")[2] not in self._drivers]
+        wanted = [s for s in streams if s.partition("/")[2] not in self._drivers and s not in self._coming]
         if not wanted or self._is_stopping:
             return []
         room = max(0, self._max_active - len(self._drivers))
         self._deferred.extend(wanted[room:])
         wanted = wanted[:room]
+        self._coming.update(wanted)
+        try:
+            outcomes, left = await self._bring_back(wanted)
+        finally:
+            self._coming.difference_update(wanted)
+        again = await self.resume_many(left)
+        return [*again, *outcomes]
+
+    async def _bring_back(
+        self, wanted: list[StreamId]
+    ) -> tuple[list[tuple[StreamId, PerdureError | None]], list[StreamId]]:
+        """Resume runs that nobody else is resuming; return also those to be read again."""
         # The schema "" fits no snapshot: all events come, from which both the state and the recording are folded.
         with self.system.directory.reading() as left:
             loaded = await self.system.log.load([(stream, "") for stream in wanted])
@@ -240,8 +261,8 @@ class Engine:
         await self._go_on(ready)
         if suspects:
             self._alone = self._spawn(self._one_by_one(suspects, after=self._alone))
-        again = await self.resume_many(left.intersection(wanted))
-        return [*again, *((stream, p if isinstance(p, PerdureError) else None) for stream, p in outcomes)]
+        reasons = [(stream, p if isinstance(p, PerdureError) else None) for stream, p in outcomes]
+        return reasons, [stream for stream in wanted if stream in left]
 
     def _prepare(self, loaded: Loaded, blobs: Mapping[str, bytes]) -> "Prepared | PerdureError":
         try:
@@ -282,7 +303,14 @@ class Engine:
             one.shell.pins += 1
         for one in suspects:
             one.shell.pins -= 1
-            for driver in await self._go_on([one]):
+            if one.shell.stream in self._coming or self.has(one.shell.state.run):
+                continue  # somebody cancelled or settled it, and so it was resumed
+            self._coming.add(one.shell.stream)
+            try:
+                drivers = await self._go_on([one])
+            finally:
+                self._coming.discard(one.shell.stream)
+            for driver in drivers:
                 await driver.cleared
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
@@ -449,6 +477,7 @@ class Engine:
         for task in self._beside:
             task.cancel()
         await _settle(tasks | self._beside, None)
+        self._sentinel.cancel()
         for run in list(self._waiters):
             self._tell(run, UsageError(f"the runtime was closed while run {run} was open; open it again and ask"))
 

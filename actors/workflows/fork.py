@@ -105,10 +105,12 @@ class Fork:
             self._results[number] = task.result()
         else:
             self._errors[number] = error
-        if error is not None and _is_failure(error) and self._recorded_failure is None and self._driver.ending is None:
-            self._cancel_all()
         if not self._errors:
             self._fill()
+        elif self._driver.ending is None:
+            self._open_recorded()
+            if error is not None and _is_failure(error) and self._recorded_failure is None:
+                self._cancel_all()
         self._count(before)
         if not self._running and not self._over.done():
             self._over.set_result(None)

@@ -274,7 +274,8 @@ def needs_solitude(state: RunState, life: int) -> bool:
 
 def _is_suspect(state: RunState, life: int) -> bool:
     # A life that was not ended by a suspension, a parking or an end was ended by a crash.
-    return state.life not in (0, life) and bool(_dispatched(state))
+    # One that is to be cancelled makes none of its steps again.
+    return state.life not in (0, life) and state.cancel_reason is None and bool(_dispatched(state))
 
 
 def _dispatched(state: RunState) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ from perdure.actors.workflows.events import (
     StepStarted,
 )
 from perdure.actors.workflows.recording import StepRecord
-from perdure.store.errors import PerdureError
+from perdure.store.errors import LogClosedError, LogWriteError, PerdureError
 from perdure.store.protocols import Ticket
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ class Step:
     """One step of a run on its way to an outcome."""
 
     __slots__ = (
-        "_attempt", "_branch", "_call", "_doubt_is_noted", "_driver", "_first_at", "_generation",
-        "_place", "_record", "_shell",
+        "_attempt", "_branch", "_call", "_call_id", "_doubt_is_noted", "_driver", "_first_at", "_generation", "_place",
+        "_record", "_shell",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +81,7 @@ class Step:
         self._driver = driver
         self._branch = branch
         self._call = call
+        self._call_id = f"{driver.run_id}:{call.key}"
         self._record = record
         self._attempt = 1 if record is None else record.attempt
         self._first_at = driver.engine.clock.moment().now if record is None else record.at
@@ -90,10 +91,6 @@ class Step:
         self._place: Gate | None = None
         """Where it holds a place, as long as it holds one."""
         self._doubt_is_noted = record is not None and record.in_doubt
-
-    @property
-    def _call_id(self) -> str:
-        return f"{self._driver.run_id}:{self._call.key}"
 
     async def perform(self) -> Any:
         """Return the step's result, as it is read back from the log.
@@ -259,6 +256,8 @@ class Step:
             Parked: it is not, the run leaves memory: the next life decides by the step's effect class.
         """
         self._driver.note_cancel(self._branch)
+        if self._driver.engine.is_loop_ending:
+            return  # a task that ends with anything but its cancellation would be reported by the loop
         if self._driver.ending is not None:
             raise Parked from None
         told = () if command is None else self._told(command)
@@ -272,8 +271,10 @@ class Step:
         try:
             if ticket is not None and call.tool.effect != "read":
                 # Durable before visible: the intent is on disk before the effect leaves the process.
-                await driver.durable(ticket)
+                await ticket
             return await driver.engine.invoker.invoke(call.tool, call.arguments, context, call.timeout)
+        except (LogWriteError, LogClosedError) as error:  # of the ticket: what the tool raises is an outcome
+            driver.log_failed(error)
         except asyncio.CancelledError:
             self._give_up(RecordCancel(self._call_id, self._generation, 0), stopped=call.tool.is_async)
             raise

@@ -32,6 +32,17 @@ class Crashable:
         """What the log is kept on."""
         return self._storage
 
+    @property
+    def runtime(self) -> Runtime:
+        """The runtime that is open.
+
+        Raises:
+            UsageError: none is.
+        """
+        if self._runtime is None:
+            raise UsageError("no runtime is open: open() one first")
+        return self._runtime
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -65,9 +76,7 @@ class Crashable:
         Raises:
             UsageError: none is open.
         """
-        if self._runtime is None:
-            raise UsageError("no runtime is open: open() one first")
-        runtime, self._runtime = self._runtime, None
+        runtime, self._runtime = self.runtime, None
         await runtime.abandon()
 
     async def crash_and_reopen(self, **changes: Any) -> Runtime:

@@ -1,7 +1,7 @@
 """Writes `ACK marker` to a file whenever the runtime has promised something; traced by `test_sync_before_ack.py`.
 
-Each marker comes into the log with the very event that was promised: `start-001` with the run's start, `effect-001` with
-the intent of a step (written by the tool itself), `result-001` with the run's end.
+Each marker comes into the log with the very event that was promised: `start-001` with the run's start, `effect-001`
+with the intent of a step (written by the tool itself), `result-001` with the run's end.
 
     python -m tests.crash.acknowledge DATABASE full|normal
 """

@@ -69,7 +69,7 @@ class _Life:
         """Be the person who says what became of irreversible steps."""
         while True:
             for event in await self.runtime.read(Query(types=("step-in-doubt",))):
-                handle = self.runtime.run(event.stream.partition("/")[2])
+                handle: RunHandle[Any] = self.runtime.run(event.stream.partition("/")[2])
                 for step in (await handle.status()).in_doubt:
                     key = f"{handle.id}:{step}"
                     if self.workload.effects.happened(key):

@@ -38,7 +38,7 @@ class NaiveBreaker:
         assert self._must_follow is None, f"{self._must_follow} is missing at the end"
 
     def reported(self, low: int, high: int) -> set[str]:
-        """Return the states that may be reported between two times: an open circuit is half open once its time has come."""
+        """Return the states that may be reported between two times: what is open is half open once it is time."""
         if self.state != "open":
             return {self.state}
         due = self.opened_at + self.reset_micros

@@ -62,7 +62,9 @@ class Aftermath:
                 case _:
                     pass
         assert counts["call failed"] <= sum(":" not in data_of(e)["call"] for e in self._tool("broken", "call-failed"))
-        assert counts["call refused"] <= sum(":" not in data_of(e)["call"] for e in self._tool("broken", "call-refused"))
+        assert counts["call refused"] <= sum(
+            ":" not in data_of(e)["call"] for e in self._tool("broken", "call-refused")
+        )
 
     # No finished step runs again, and nothing runs that the log has no intent of
 

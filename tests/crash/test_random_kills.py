@@ -5,6 +5,7 @@
 
 import os
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def test_whatever_the_instant_of_a_kill_nothing_acknowledged_is_lost_and_nothing
     chain: int, tmp_path: Path
 ) -> None:
     seed = os.environ.get("PERDURE_CRASH_SEED") or str(random.SystemRandom().getrandbits(32))
-    print(f"PERDURE_CRASH_SEED={seed}")
+    sys.stdout.write(f"PERDURE_CRASH_SEED={seed}\n")
     delays = random.Random(f"{seed}/{chain}")
     kills, number, longest = 0, 0, 0.2
 

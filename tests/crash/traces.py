@@ -1,6 +1,7 @@
 """Reading what strace saw: which promises were made before the disk had confirmed them. No test.
 
-The order of the lines is the order of the beginnings; a call that another thread interrupted has a second line at its end.
+The order of the lines is the order of the beginnings; a call that another thread interrupted has a second line, at its
+end.
 """
 
 import re
@@ -26,8 +27,8 @@ class Call(NamedTuple):
 
 
 def calls(trace: Path) -> list[Call]:
-    found = sorted(_calls(trace.read_text(encoding="utf-8", errors="replace").splitlines()), key=lambda call: call.began)
-    return found
+    lines = trace.read_text(encoding="utf-8", errors="replace").splitlines()
+    return sorted(_calls(lines), key=lambda call: call.began)
 
 
 def _calls(lines: list[str]) -> Iterator[Call]:

@@ -115,7 +115,7 @@ def _tools(effects: Effects) -> dict[str, Tool[..., Any]]:
     return {made.name: made for made in (lookup, put, flaky, broken, charge, launch)}
 
 
-def _workflows(tools: dict[str, Tool[..., Any]]) -> dict[str, Workflow[..., Any]]:
+def _workflows(tools: dict[str, Tool[..., Any]]) -> dict[str, Workflow[..., Any]]:  # noqa: C901 - four functions
     lookup, put, flaky = tools["lookup"], tools["put"], tools["flaky"]
     broken, charge, launch = tools["broken"], tools["charge"], tools["launch"]
 
@@ -183,5 +183,3 @@ def expected_result(name: str, run: str, item: str, result: Any) -> bool:
             return bool(result[:2] == ["3", f"{run}:put#1"] and len(result) == 5)
         case _:
             return bool(result == f"{run}:launch#1")
-
-

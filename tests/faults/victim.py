@@ -1,4 +1,4 @@
-"""An application whose disk fails: what it promised before, what it hears when it happens, and what it hears afterwards.
+"""An application whose disk fails: what it promised before, what it hears at that moment, what it hears afterwards.
 
 Prints one JSON object. The log is opened again by the test, in a process whose disk works.
 
@@ -172,7 +172,7 @@ def prepare(fault: Fault) -> None:
             await connection.script(f"PRAGMA max_page_count = {fault.max_pages}")
             return mode
 
-        sqlite.make_writer = limited
+        sqlite.make_writer = limited  # type: ignore[attr-defined] # pyright: ignore[reportPrivateImportUsage]
 
 
 def main() -> None:

@@ -87,7 +87,7 @@ def returning(kind: Any, value: Any) -> Callable[[], Awaitable[Any]]:
     return give
 
 
-@pytest.mark.parametrize(("kind", "value"), VALUES, ids=lambda v: getattr(v, "__name__", repr(v))[:40])
+@pytest.mark.parametrize(("kind", "value"), VALUES, ids=[f"{number} {kind}" for number, (kind, _) in enumerate(VALUES)])
 def test_a_replayed_result_is_the_live_one(kind: Any, value: Any) -> None:
     seen: list[Any] = []
     give = returning(kind, value)

@@ -1,0 +1,88 @@
+"""The front for programs without an event loop."""
+
+import asyncio
+import gc
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perdure import AskTimeoutError, BlockingRuntime, Context, RunFailedError, StoreLockedError, UsageError, tool, workflow
+from perdure.testing import MemoryDisk
+
+
+@tool
+async def double(number: int) -> int:
+    return 2 * number
+
+
+@workflow
+async def add(ctx: Context, a: int, b: int) -> int:
+    return await ctx.call(double, a) + await ctx.call(double, b)
+
+
+@workflow
+async def forever(ctx: Context) -> None:
+    await ctx.sleep(1_000_000)
+
+
+@workflow
+async def broken(ctx: Context) -> None:
+    raise ValueError("on purpose")
+
+
+def test_runs_and_calls_block_until_they_are_done(tmp_path: Path) -> None:
+    with BlockingRuntime(tmp_path / "x.db", workflows=[add, broken, forever]) as rt:
+        assert rt.start(add, 1, 2).result() == 6
+        assert rt.start_as("r", add, 3, b=4).result() == 14
+        assert rt.call(double, 21) == 42
+        with pytest.raises(RunFailedError, match="on purpose"):
+            rt.start(broken).result()
+        run = rt.start(forever)
+        with pytest.raises(AskTimeoutError):
+            run.result(timeout=0)
+        assert run.cancel("enough")
+        assert [event.type for event in rt.run("r").history()][0] == "run-started"
+        assert rt.statistics().tools["double"].calls == 5
+
+    with BlockingRuntime(tmp_path / "x.db", workflows=[add, forever]) as rt:
+        assert rt.run("r", add).result() == 14
+
+
+def test_it_is_refused_where_an_event_loop_runs_and_outside_of_its_block() -> None:
+    front = BlockingRuntime("memory", log=MemoryDisk().open, workflows=[add])
+
+    async def on_a_loop() -> None:
+        with pytest.raises(UsageError, match="async with Runtime"):
+            front.__enter__()
+
+    asyncio.run(on_a_loop())
+    with pytest.raises(UsageError, match="with BlockingRuntime"):
+        front.start(add, 1, 2)
+    with front as rt:
+        assert rt.start(add, 1, 2).result() == 6
+
+
+def test_a_front_that_cannot_be_opened_leaves_nothing_behind(tmp_path: Path) -> None:
+    with BlockingRuntime(tmp_path / "x.db"):
+        with pytest.raises(StoreLockedError), BlockingRuntime(tmp_path / "x.db"):
+            pytest.fail("two owners")
+
+
+def test_a_front_that_is_never_opened_leaves_nothing_behind() -> None:
+    def make() -> None:
+        BlockingRuntime("memory", log=MemoryDisk().open)
+
+    make()
+
+    gc.collect()  # an event loop that nobody closed would complain here
+
+
+def test_an_error_in_the_block_closes_the_log(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), BlockingRuntime(tmp_path / "x.db") as rt:
+        rt.call(double, 1)
+        raise ZeroDivisionError
+
+    with BlockingRuntime(tmp_path / "x.db") as rt:
+        found: Any = rt.call(double, 2)
+    assert found == 4
