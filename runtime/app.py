@@ -497,9 +497,9 @@ class Guards(Mapping[str, Guard]):
         return self._tools[name].guard
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return a policy; asked twice for each step, and Mapping's own way is by an exception."""
+        """Return a guard; asked twice for each step, and Mapping's own way is by an exception."""
         tool = self._tools.get(name)
-        return default if tool is None else tool.breaker
+        return default if tool is None else tool.guard
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tools)

@@ -61,6 +61,10 @@ class Registry(Mapping[str, Tool[..., Any]]):
         except KeyError:
             raise UnknownToolError(tool=name, known=", ".join(sorted(self._tools)) or "none") from None
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a tool by name; asked often, and Mapping's own way is by an exception."""
+        return self._tools.get(name, default)
+
     def __contains__(self, name: object) -> bool:
         return name in self._tools
 

@@ -352,9 +352,7 @@ class Driver:
     def settled(self, step: str, verdict: Verdict) -> None:
         """Hand the verdict on a step in doubt to the branch that waits for it."""
         self._verdicts[step] = verdict
-        for wait in self._waits.values():
-            if wait.step == step:
-                _wake(wait.woken)
+        self.wake(step)
 
     def wake(self, step: str) -> None:
         """Wake the branch that waits at *step* before its time: what it waits for may have come."""
