@@ -47,6 +47,9 @@ from perdure.store.records import StreamId
 
 _MICROSECOND = timedelta(microseconds=1)
 
+CALLERS_FAULT = frozenset({"InvalidArgumentsError"})
+"""Errors that never count against a tool, whatever its policy says."""
+
 
 class Guard(msgspec.Struct, frozen=True):
     """What stands between callers and a tool."""
@@ -267,7 +270,7 @@ def _record_success(state: ToolState, policy: BreakerPolicy, command: RecordSucc
 
 def _record_failure(state: ToolState, policy: BreakerPolicy, command: RecordFailure, moment: Moment) -> Decision[None]:
     generation, now, kind = command.generation, moment.steady, command.error_type
-    counts = not any(name in policy.excluded for name in (kind, *command.bases))
+    counts = not any(name in policy.excluded or name in CALLERS_FAULT for name in (kind, *command.bases))
     failed = CallFailed(state.name, command.call, generation, command.micros, kind, command.error, now, counts)
     if not counts:
         return Decision((failed,), None)
