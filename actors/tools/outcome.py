@@ -1,7 +1,8 @@
 """What a call came to: one rule for what counts as a failure, wherever the result comes from. Pure.
 
 A raised exception is a failure. So is a JSON object (returned, or as text) whose `error` says something, which null,
-false, 0 and what is empty do not; any other text is not judged. `None` and bytes are failures unless the tool declares them.
+false, 0 and what is empty do not; any other text is not judged. `None` and bytes are failures unless the tool declares
+them.
 """
 
 from typing import Any, cast

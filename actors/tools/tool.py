@@ -67,6 +67,8 @@ class Admit(Command, frozen=True, tag="admit"):
     """The effect class when the call is to be recorded here before it is made."""
     key: str = ""
     """Whose bucket the call's token comes from, where there is a rate limit."""
+    has_token: bool = False
+    """Whether it has waited for its token already, in this life or a former one: then it takes no other."""
 
 
 class Refuse(Command, frozen=True, tag="refuse"):
@@ -234,7 +236,7 @@ class ToolBehavior:
 def _admit(state: ToolState, guard: Guard, command: Admit, moment: Moment) -> Decision[Admission]:
     admission, moved = admit(state.breaker, guard.breaker, command.call, command.life, moment.steady)
     events: list[Event] = []
-    if admission.is_admitted and guard.rate is not None:
+    if admission.is_admitted and guard.rate is not None and not command.has_token:
         admission, events = _take_token(state, guard.rate, command, admission, moment)
     if not admission.is_admitted:
         refused = CallRefused(state.name, command.call, admission.reason, admission.retry_after, admission.refused_by)

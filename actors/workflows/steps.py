@@ -161,16 +161,19 @@ class Step:
     async def _go_on(self, record: StepRecord) -> "Done | tuple[Admission, Ticket | None]":
         if record.progress == "backing_off":
             await self._wait(record.due)
-        elif record.effect == "irreversible" and not record.known_not_done:
+            return await self._again(has_token=record.has_token)
+        if record.effect == "irreversible" and not record.known_not_done:
             settled = await self._resolve_doubt()
             if isinstance(settled, Done):
                 return settled
         return await self._again()
 
-    async def _again(self) -> "tuple[Admission, Ticket | None]":
-        return await self._admit(AttemptStarted(self._call.key, self._attempt))
+    async def _again(self, *, has_token: bool = False) -> "tuple[Admission, Ticket | None]":
+        return await self._admit(AttemptStarted(self._call.key, self._attempt), has_token=has_token)
 
-    async def _admit(self, fact: StepStarted | AttemptStarted) -> "tuple[Admission, Ticket | None]":
+    async def _admit(
+        self, fact: StepStarted | AttemptStarted, *, has_token: bool = False
+    ) -> "tuple[Admission, Ticket | None]":
         """Record the intent, and ask the tool's guard in the same unit; wait for a place at the tool before that."""
         shell = self._shell
         if shell is None:
@@ -180,7 +183,7 @@ class Step:
             if gate.is_full:
                 return self._turn_away(shell, fact, gate)
             await self._enter(gate)
-        asked = Admit(self._call_id, self._driver.engine.life, key=self._call.limit_key)
+        asked = Admit(self._call_id, self._driver.engine.life, key=self._call.limit_key, has_token=has_token)
         done = self._driver.note(fact, (shell, asked))
         admission: Admission = done.replies[1]
         self._generation, self._is_admitted = admission.generation, admission.is_admitted
@@ -214,8 +217,10 @@ class Step:
             self._driver.engine.settle_gate(self._shell.stream)
 
     def _take_back(self) -> None:
-        """Tell the tool of an attempt that leaves without an outcome: a probe must not hold its place for ever."""
-        if self._is_admitted and self._shell is not None:
+        """Tell the tool of a probe that leaves without an outcome: it must not hold its place for ever."""
+        if not self._is_admitted or self._shell is None:
+            return
+        if any(call == self._call_id for call, _ in self._shell.state.breaker.probes):
             cancel = RecordCancel(self._call_id, self._generation, 0)
             with contextlib.suppress(LogWriteError, LogClosedError):  # then this life is over, and its probes are
                 self._driver.engine.system.transact(

@@ -98,7 +98,6 @@ def test_ten_thousand_schedules_diverge_nowhere_without_a_reason(monkeypatch: py
         explained.update(rig.explained)
         together += rig.purgatory is not None
 
-    print(f"{together} of {SCHEDULES} beside purgatory to the end; explained: {dict(explained)}")
     assert set(explained) == {
         "purgatory closes after one success, and knows no rates",
         "purgatory takes a result of before a transition for one of after it",
@@ -112,7 +111,7 @@ def test_ten_thousand_schedules_diverge_nowhere_without_a_reason(monkeypatch: py
 
 
 def naive_replay(policy: BreakerPolicy, calls: list[PastCall]) -> tuple[list[int], int, int]:
-    """What `simulate` must say, by the napkin: when it opened, how many it refused, and how many of those had failed."""
+    """Return when the napkin opens, how many calls it refuses, and how many of those had failed."""
     napkin = NapkinBreaker(
         policy.failure_threshold,
         round(policy.reset_timeout.total_seconds() * SECOND),

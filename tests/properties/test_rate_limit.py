@@ -1,5 +1,6 @@
 """The rate limit beside a bucket of tokens as a float, which is filled and emptied by hand."""
 
+import itertools
 from datetime import timedelta
 
 from hypothesis import example, given, settings
@@ -97,7 +98,7 @@ def test_in_no_span_of_time_more_calls_begin_than_the_limit_gives(
 def test_a_refused_call_takes_no_token(limit: RateLimit, schedule: list[tuple[str, int]]) -> None:
     asked = admitted(limit, schedule)
 
-    for (_, _, admission, before), (_, _, _, after) in zip(asked, asked[1:], strict=False):
+    for (_, _, admission, before), (_, _, _, after) in itertools.pairwise(asked):
         assert (before.buckets == after.buckets) == (not admission.is_admitted)
 
 

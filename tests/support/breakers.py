@@ -69,7 +69,7 @@ class NapkinBreaker:
             self.probing.add(call)
         return self.epoch
 
-    def tell(self, call: str, epoch: int, outcome: bool | None, now: int, micros: int) -> None:  # noqa: FBT001
+    def tell(self, call: str, epoch: int, outcome: bool | None, now: int, micros: int) -> None:
         """Take in that *call*, of *epoch*, succeeded, failed (False) or counts for nothing (None)."""
         if epoch != self.epoch:
             return
@@ -82,9 +82,11 @@ class NapkinBreaker:
             return
         if self.state == "closed" and (self.streak >= self.threshold or too_bad):
             self._open(now)
-        elif self.state == "half_open" and not outcome:
+        if self.state != "half_open":
+            return
+        if not outcome:
             self._open(now)
-        elif self.state == "half_open":
+        else:
             self.good += 1
             if self.good == self.needed:
                 self._go("closed")
@@ -287,16 +289,16 @@ def play_at_random(rig: Rig, draw: random.Random, steps: int) -> None:
     """Let *steps* things happen: mostly calls that begin and end in any order, now and then the rest."""
     for _ in range(steps):
         chance = draw.random()
-        if chance < 0.4:  # noqa: PLR2004
+        if chance < 0.4:
             rig.begin()
-        elif chance < 0.75 and rig.flights:  # noqa: PLR2004
+        elif chance < 0.75 and rig.flights:
             how = draw.choices(["ok", "fail", "excluded", "cancel"], [4, 5, 1, 1])[0]
             rig.end(draw.choice(list(rig.flights)), how)
-        elif chance < 0.96:  # noqa: PLR2004
+        elif chance < 0.96:
             rig.pass_time(draw.choice([0, 1, 2, 4, 5, 6, 30]) * SECOND)
-        elif chance < 0.98:  # noqa: PLR2004
+        elif chance < 0.98:
             rig.jump(draw.choice([-3600, 3600, -86_400]) * SECOND)
-        elif chance < 0.99:  # noqa: PLR2004
+        elif chance < 0.99:
             rig.crash()
         else:
             rig.force(draw.choice(["open", "closed", "disabled", "auto"]))
@@ -305,9 +307,9 @@ def play_at_random(rig: Rig, draw: random.Random, steps: int) -> None:
 def any_policy(draw: random.Random) -> BreakerPolicy:
     """Draw a policy; half of them know failures in a row only, as purgatory does."""
     plain = BreakerPolicy(draw.randint(1, 4), timedelta(seconds=5), excluded=("LookupError",))
-    if draw.random() < 0.5:  # noqa: PLR2004
+    if draw.random() < 0.5:
         return plain
-    slow = draw.random() < 0.5  # noqa: PLR2004
+    slow = draw.random() < 0.5
     return msgspec.structs.replace(
         plain,
         failure_threshold=draw.choice([1, 3, 50]),
