@@ -11,6 +11,7 @@ from perdure.actors.kernel.messages import Moment
 from perdure.actors.tools.breaker import Admission
 from perdure.actors.tools.limits import KEYS_KEPT, tokens_left
 from perdure.actors.tools.tool import Admit, Guard, ToolBehavior, ToolState
+from perdure.store.codec import Event
 from perdure.store.records import StreamId
 
 SECOND = 1_000_000
@@ -50,7 +51,8 @@ class FloatBucket:
 def admitted(limit: RateLimit, schedule: list[tuple[str, int]]) -> list[tuple[str, int, Admission, ToolState]]:
     """Ask the tool's actor for each call of the schedule; bring the state back from its events at each."""
     behavior = ToolBehavior({"t": Guard(rate=limit)})
-    events, now, seen = [], 1_000 * SECOND, list[tuple[str, int, Admission, ToolState]]()
+    events, now = list[Event](), 1_000 * SECOND
+    seen: list[tuple[str, int, Admission, ToolState]] = []
     for number, (key, pause) in enumerate(schedule):
         now += pause
         state = behavior.initial(StreamId("tool/t"))

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Coroutine
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -44,7 +45,7 @@ class Double:
         waiting[-1 if last else 0].set_result(do)
 
 
-def box_of(*tools: Tool[..., Any] | Double, on: MemoryDisk | None = None, **options: Any) -> Box:
+def box_of(*tools: Tool[..., Any] | Double, on: Path | MemoryDisk | None = None, **options: Any) -> Box:
     made = [one.tool if isinstance(one, Double) else one for one in tools]
     return Box(on, TestClock(), tools=made, **options)
 

@@ -398,7 +398,7 @@ def test_a_simulation_tells_people_what_would_have_been_saved_and_lost(here: Her
     text = here("breakers", "simulate", "--tool", "price", "--threshold", "1", "--reset", "60", "--db", here.db).out
 
     rows = {line[:33].strip(): line[33:].split() for line in text.splitlines()}
-    assert "policy: opens after 1 failure in a row for 60 s" in text
+    assert "policy: opens after 1 failure in a row; stays open for 60 s" in text
     assert (rows["times opened"], rows["calls made"], rows["calls refused"]) == (["1", "1"], ["3", "2"], ["1", "1"])
     assert rows["saved: they failed when made"][0] == "1,"
     assert rows["lost: they succeeded when made"] == ["0"]

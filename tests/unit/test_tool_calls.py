@@ -222,7 +222,8 @@ def test_none_and_bytes_are_fine_where_the_tool_declares_them() -> None:
     async def scenario() -> tuple[list[Any], list[str]]:
         async with box_of(nothing, some, raw) as box:
             rt = await box.open()
-            results = [await rt.call(nothing), await rt.call(some), await rt.call(raw)]
+            tools: list[Tool[..., Any]] = [nothing, some, raw]
+            results = [await rt.call(one) for one in tools]
             return results, [await rt.dispatch(name) for name in ("nothing", "some", "raw")]
 
     assert play(scenario) == ([None, None, b"raw"], ["null", "null", "cmF3"])

@@ -185,7 +185,7 @@ def test_a_policy_that_makes_no_sense_is_refused(options: dict[str, Any]) -> Non
 
 # Of which errors
 
-QUICK = {"attempts": 3, "backoff": timedelta(0)}
+QUICK: dict[str, Any] = {"attempts": 3, "backoff": timedelta(0)}
 
 
 def refuses_all(error: BaseException) -> bool:
@@ -295,11 +295,11 @@ def test_what_an_error_asks_for_is_found_where_client_libraries_put_it(error: Ex
     assert asked_wait(error, NOW) == seconds
 
 
-@given(st.datetimes(datetime(2026, 1, 1), datetime(2030, 1, 1)))
-def test_a_date_is_read_as_the_seconds_until_then(date: datetime) -> None:
-    date = date.replace(microsecond=0, tzinfo=UTC)
+@given(st.integers(NOW, NOW + 10**14))
+def test_a_date_is_read_as_the_seconds_until_then(moment: int) -> None:
+    date = datetime.fromtimestamp(moment // SECOND, UTC)
 
-    assert seconds_of(format_datetime(date, usegmt=True), NOW) == (date.timestamp() * SECOND - NOW) / SECOND
+    assert seconds_of(format_datetime(date, usegmt=True), NOW) == (moment // SECOND * SECOND - NOW) / SECOND
 
 
 @given(st.text())
@@ -533,6 +533,7 @@ def test_a_refusal_names_what_opened_the_circuit_even_when_that_is_on_its_way_to
 
     @workflow
     async def wf(ctx: Context) -> str:
+        last = ""
         for _ in range(2):
             try:
                 await ctx.call(alpha.tool, "fail")
