@@ -159,8 +159,7 @@ def _describe(policy: BreakerPolicy) -> str:
         parts.append(f"or when {policy.failure_rate:.0%} failed {window}")
     if policy.slow_call is not None and policy.slow_call_rate is not None:
         parts.append(f"or when {policy.slow_call_rate:.0%} took over {policy.slow_call.total_seconds():g} s {window}")
-    parts.append(f"for {policy.reset_timeout.total_seconds():g} s")
-    return " ".join(parts)
+    return f"{', '.join(parts)}; stays open for {policy.reset_timeout.total_seconds():g} s"
 
 
 def _print_comparison(recorded: dict[str, Any], simulated: Simulation) -> None:
