@@ -25,7 +25,7 @@ from perdure.actors.kernel.payloads import Redaction, encode_payload
 from perdure.actors.kernel.system import ActorSystem
 from perdure.actors.tools.breaker import Command as Forcing
 from perdure.actors.tools.definition import Tool
-from perdure.actors.tools.errors import ToolError
+from perdure.actors.tools.errors import InvalidArgumentsError, ToolError
 from perdure.actors.tools.invoke import Invoker
 from perdure.actors.tools.outcome import Success
 from perdure.actors.tools.registry import Registry
@@ -46,7 +46,7 @@ from perdure.runtime.settings import Settings
 from perdure.runtime.threads import WorkerThreads
 from perdure.runtime.views import views
 from perdure.store.codec import Codec
-from perdure.store.errors import LogWriteError, UsageError
+from perdure.store.errors import LogWriteError, PayloadTooLargeError, UnencodableError, UsageError
 from perdure.store.protocols import EventLog
 from perdure.store.records import LogStatistics, Query, Recorded, StreamId, stream_id
 from perdure.store.sqlite import SqliteEventLog
@@ -380,6 +380,8 @@ class Runtime:
             success = await self.call_encoded(tool, data, options)
         except ToolError as error:
             return text_of_error(error)
+        except (PayloadTooLargeError, UnencodableError) as error:
+            return text_of_error(InvalidArgumentsError(detail="", tool=name, reason=str(error)))
         return text_of(success.result)
 
     async def select(self, required: Iterable[str], *, partial: bool = False) -> Tool[..., Any] | None:

@@ -47,6 +47,7 @@ async def call_tool(engine: Engine, call: DirectCall) -> Success:
     Raises:
         CircuitOpenError, RateLimitedError, BulkheadFullError: refused; the tool was not called.
         ToolFailedError: it failed; the original exception is the cause.
+        InvalidArgumentsError: the arguments do not fit the fallback.
         LogWriteError: the log failed meanwhile; an async tool was cancelled.
         UsageError: the runtime was closed meanwhile; an async tool was cancelled.
     """
@@ -56,22 +57,33 @@ async def call_tool(engine: Engine, call: DirectCall) -> Success:
         fallback = call.tool.fallback
         if fallback is None:
             raise
+        fallback.check_arguments(call.arguments)
         return await _guarded(engine, msgspec.structs.replace(call, tool=fallback))
 
 
 async def _guarded(engine: Engine, call: DirectCall) -> Success:
     shell = await engine.tool_shell(call.tool, call.conversation)
-    if call.tool.concurrency is None:
-        return await _Attempt(engine, shell, call).make()
-    gate = engine.gate(call.tool, shell.stream)
+    shell.pins += 1  # the actor stays until it was told how the call ended
+    try:
+        return await _in_turn(engine, shell, call)
+    finally:
+        shell.pins -= 1
+
+
+async def _in_turn(engine: Engine, shell: Shell, call: DirectCall) -> Success:
     attempt = _Attempt(engine, shell, call)
+    if call.tool.concurrency is None:
+        return await attempt.make()
+    gate = engine.gate(call.tool, shell.stream)
     if gate.is_full:
         raise await attempt.turned_away(gate)
-    await gate.enter()
     try:
-        return await attempt.make()
+        await gate.enter()
+        try:
+            return await attempt.make()
+        finally:
+            gate.leave()
     finally:
-        gate.leave()
         engine.settle_gate(shell.stream)
 
 
@@ -129,8 +141,9 @@ class _Attempt:
             if engine.is_stopping and not _is_cancelled():
                 raise UsageError(f"the runtime was closed during this call of {call.tool.name}") from None
             raise
+        before = self._shell.state.breaker.generation
         ticket = self._report(_record(self._id, generation, ended))
-        if self._shell.state.breaker.generation != generation:
+        if self._shell.state.breaker.generation != before:  # this very outcome has moved it
             engine.circuit_moved(self._shell.stream)
         if ticket is not None:
             await ticket

@@ -34,17 +34,21 @@ def parse_arguments(tool: str, arguments: str | bytes | Mapping[str, Any]) -> di
         return dict(arguments)
     try:
         return msgspec.json.decode(arguments or "{}", type=dict[str, Any])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # also lone surrogates, and too many brackets
         raise InvalidArgumentsError(detail="", tool=tool, reason=f"they are not a JSON object: {error}") from error
 
 
-def text_of(result: bytes) -> str:
-    """Return what a model is shown of a result: a text as it is, anything else as JSON; a large one as a preview."""
+def text_of(result: bytes, error: str = "") -> str:
+    """Return what a model is shown of a result: a text as it is, anything else as JSON; a large one as a preview.
+
+    The preview of a large result that reports an *error* says so.
+    """
     value: Any = msgspec.json.decode(result) if result[:1] == b'"' else None
     text = value if isinstance(value, str) else result.decode()
     if len(result) <= BLOB_THRESHOLD_BYTES:
         return text
-    shown = {
+    shown: dict[str, object] = {
+        **({"error": error} if error else {}),
         "preview": text[:PREVIEW_CHARACTERS],
         "truncated": True,
         "bytes": len(result),
@@ -71,8 +75,8 @@ def text_of_error(error: ToolError) -> str:
             )
         case BulkheadFullError(tool=tool):
             return _json({"error": str(error), "overloaded": True, "tool_name": tool})
-        case ToolFailedError(result=str() as result):
-            return text_of(result.encode())
+        case ToolFailedError(result=str() as result, reason=reason):
+            return text_of(result.encode(), reason)
         case ToolFailedError(error_type=kind, reason=reason):
             return _json({"error": f"Tool execution failed: {kind}: {reason}"})
         case InvalidArgumentsError(tool=tool, reason=reason):

@@ -47,16 +47,18 @@ SELECT substr(s.name, 5) AS run,
 FROM events AS e
 JOIN streams AS s ON s.id = e.stream
 WHERE s.kind = 'run'
-  AND e.type IN ('step-started', 'attempt-started', 'attempt-failed', 'attempt-refused', 'step-in-doubt',
+  AND e.type IN ('step-started', 'attempt-started', 'attempt-failed', 'attempt-refused', 'attempt-delayed', 'step-in-doubt',
                  'step-not-done', 'step-completed', 'step-failed', 'step-cancelled')
 GROUP BY e.stream, e.data ->> '$.step';
 
 -- One row a call of a tool that ended or was refused, in a run or outside of one.
 CREATE VIEW tool_calls AS
 SELECT e.position,
-       substr(s.name, 6) AS tool,
+       substr(s.name, 6, coalesce(nullif(instr(s.name, '@'), 0), 202) - 6) AS tool,
+       nullif(substr(s.name, coalesce(nullif(instr(s.name, '@'), 0), 202) + 1), '') AS conversation,
        e.data ->> '$.call' AS call,
        substr(e.type, 6) AS outcome,
+       CASE e.type WHEN 'call-refused' THEN coalesce(e.data ->> '$.by', 'circuit') END AS refused_by,
        e.at AS ended_at,
        e.data ->> '$.micros' AS micros,
        e.data ->> '$.error_type' AS error_type,
@@ -67,15 +69,23 @@ JOIN streams AS s ON s.id = e.stream
 WHERE s.kind = 'tool'
   AND e.type IN ('call-succeeded', 'call-failed', 'call-cancelled', 'call-refused', 'call-lost');
 
--- One row a transition of a circuit breaker.
+-- One row a transition of a circuit breaker; `forced` and `principal` where an operator brought it about.
 CREATE VIEW breaker_changes AS
 SELECT e.position,
-       substr(s.name, 6) AS tool,
-       CASE e.type WHEN 'circuit-opened' THEN 'open' WHEN 'circuit-half-opened' THEN 'half_open' ELSE 'closed' END AS state,
+       substr(s.name, 6, coalesce(nullif(instr(s.name, '@'), 0), 202) - 6) AS tool,
+       nullif(substr(s.name, coalesce(nullif(instr(s.name, '@'), 0), 202) + 1), '') AS conversation,
+       CASE e.type
+           WHEN 'circuit-opened' THEN 'open'
+           WHEN 'circuit-half-opened' THEN 'half_open'
+           WHEN 'circuit-forced' THEN CASE e.data ->> '$.to' WHEN 'open' THEN 'open' WHEN 'disabled' THEN 'disabled' ELSE 'closed' END
+           ELSE 'closed'
+       END AS state,
        e.at,
        e.data ->> '$.generation' AS generation,
-       e.data ->> '$.reason' AS reason,
+       coalesce(e.data ->> '$.reason', e.data ->> '$.because') AS reason,
+       CASE e.type WHEN 'circuit-forced' THEN e.data ->> '$.to' END AS forced,
+       e.principal,
        e.correlation
 FROM events AS e
 JOIN streams AS s ON s.id = e.stream
-WHERE e.type IN ('circuit-opened', 'circuit-half-opened', 'circuit-closed');
+WHERE e.type IN ('circuit-opened', 'circuit-half-opened', 'circuit-closed', 'circuit-forced');

@@ -49,6 +49,14 @@ def test_hello_has_ten_lines_of_code() -> None:
     assert sum(bool(line.strip()) for line in lines) == 10
 
 
+def test_tools_survive_a_kill_as_the_example_claims(tmp_path: Path) -> None:
+    printed = run("tools_survive.py", str(tmp_path), cwd=tmp_path)
+
+    claims = [line.split()[0] for line in printed.splitlines() if line.startswith(("   yes ", "   NO "))]
+    assert claims == ["yes"] * 8
+    assert "it ended with -9" in printed
+
+
 def test_an_audit_reports_what_is_in_the_files(tmp_path: Path) -> None:
     source = folder(
         tmp_path / "source",

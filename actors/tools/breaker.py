@@ -8,7 +8,7 @@ Times are microseconds on the steady clock. Source: M. Nygard, Release It!, 2nd 
 from collections.abc import Sequence
 from datetime import timedelta
 from enum import Enum
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -26,6 +26,8 @@ class Circuit(Enum):
 
 Command: TypeAlias = Literal["open", "closed", "disabled", "auto"]
 """What an operator may make of a circuit: refuse all, start afresh, let all through, go by its policy again."""
+
+COMMANDS: tuple[Command, ...] = get_args(Command)
 
 WINDOW_CALLS = 100
 """Outcomes that a tool's state keeps: no window is longer, so that a state stays a few kilobytes."""
@@ -80,6 +82,13 @@ class BreakerPolicy(msgspec.Struct, frozen=True):
             raise UsageError("failure_rate and slow_call_rate are over 0 and at most 1")
         if (self.slow_call is None) != (self.slow_call_rate is None):
             raise UsageError("slow_call and slow_call_rate go together")
+        if self._has_rates and self.minimum_calls > self.window_calls:
+            counts = f"minimum_calls ({self.minimum_calls}) is over window_calls ({self.window_calls})"
+            raise UsageError(f"{counts}: no rate would ever be judged")
+
+    @property
+    def _has_rates(self) -> bool:
+        return self.failure_rate is not None or self.slow_call_rate is not None
 
 
 AGENT_POLICY = BreakerPolicy(failure_threshold=5, reset_timeout=timedelta(seconds=60), successes_to_close=3)
@@ -162,7 +171,7 @@ class Admission(msgspec.Struct, frozen=True):
 def admit(state: Breaker, policy: BreakerPolicy, call: str, life: int, now: int) -> tuple[Admission, list[Transition]]:
     """Return whether *call* may go ahead at *now*, and the transitions that this causes.
 
-    Probes of another life of the runtime died with it and hold no place.
+    Probes of another life of the runtime died with it and hold no place; a call that asks again has the one it had.
     """
     if state.forced == "open":
         return _refused(state, state.reason), []
@@ -177,7 +186,7 @@ def admit(state: Breaker, policy: BreakerPolicy, call: str, life: int, now: int)
             CircuitHalfOpened(generation, now),
             ProbeAdmitted(call, life),
         ]
-    in_flight = sum(1 for _, probe_life in state.probes if probe_life == life)
+    in_flight = sum(1 for probe, probe_life in state.probes if probe_life == life and probe != call)
     if in_flight >= min(policy.probes, policy.successes_to_close - state.probe_successes):
         return _refused(state, "a probe is in flight"), []
     return Admission(is_admitted=True, generation=state.generation), [ProbeAdmitted(call, life)]
@@ -253,7 +262,13 @@ def _rate_exceeded(policy: BreakerPolicy, window: Sequence[Outcome], failure: st
 
 
 def force(state: Breaker, to: Command, because: str, now: int) -> list[Transition]:
-    """Return what an operator's word leads to; nothing when it is so already."""
+    """Return what an operator's word leads to; nothing when it is so already.
+
+    Raises:
+        UsageError: it is not one of the four words.
+    """
+    if to not in COMMANDS:
+        raise UsageError(f"a circuit is made {', '.join(COMMANDS)}, not {to!r}")
     if (to == "auto" and not state.forced) or to == state.forced:
         return []
     return [CircuitForced(state.generation + 1, now, to, because)]
@@ -271,7 +286,8 @@ def after_transition(state: Breaker, event: Transition) -> Breaker:
         case CircuitForced():
             return _forced(event)
         case ProbeAdmitted(call=call, life=life):
-            return msgspec.structs.replace(state, probes=(*(p for p in state.probes if p[1] == life), (call, life)))
+            others = (probe for probe in state.probes if probe[1] == life and probe[0] != call)
+            return msgspec.structs.replace(state, probes=(*others, (call, life)))
 
 
 def _forced(event: CircuitForced) -> Breaker:

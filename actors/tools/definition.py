@@ -8,6 +8,7 @@ import re
 import typing
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
+from hashlib import blake2b
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeAlias, TypeVar, overload
 
 import msgspec
@@ -35,6 +36,9 @@ Scope: TypeAlias = Literal["global", "conversation"]
 
 QUEUE = 1_000
 """Calls that may wait for a place where the concurrency is bounded; more are refused."""
+
+CONVERSATION_LENGTH = 60
+"""Characters of a conversation's id that stand in a stream's name as they are."""
 
 EFFECTS: tuple[EffectClass, ...] = ("read", "idempotent", "irreversible")
 
@@ -162,6 +166,8 @@ class Tool(Generic[P, R]):
         """Return the stream of the actor that guards a call made in *conversation*."""
         if self.scope == "global" or conversation is None:
             return stream_id(f"tool/{self.name}")
+        if len(conversation) > CONVERSATION_LENGTH:  # a run's id, which may be longer than a stream's name has room for
+            conversation = blake2b(conversation.encode(), digest_size=16).hexdigest()
         return stream_id(f"tool/{self.name}@{conversation}")
 
     @property
@@ -183,6 +189,14 @@ class Tool(Generic[P, R]):
         )
         self._signature.check(data)
         return data
+
+    def check_arguments(self, data: bytes) -> None:
+        """Check that arguments that were encoded for another tool fit this one.
+
+        Raises:
+            InvalidArgumentsError: they do not.
+        """
+        self._signature.check(data)
 
     def decode_arguments(self, data: bytes | msgspec.Raw, context: ToolContext) -> dict[str, Any]:
         """Return keyword arguments from their JSON.

@@ -26,13 +26,18 @@ class InvalidArgumentsError(UsageError, ToolError):
 class CircuitOpenError(ToolError):
     """The tool's circuit breaker refused the call; the tool was not called."""
 
-    message = "Circuit breaker open for {tool}: {reason}; try again in {retry_after_seconds:.1f} s"
+    message = "Circuit breaker open for {tool}: {reason}"
     tool: str
     reason: str
     """Why, with the position of the event that opened the circuit."""
     position: int | None
     """Of that event in the log."""
     retry_after_seconds: float
+    """Until a probe may be let through; 0: nobody knows, a probe is in flight or an operator holds the circuit open."""
+
+    def __str__(self) -> str:
+        again = f"; try again in {self.retry_after_seconds:.1f} s" if self.retry_after_seconds else ""
+        return super().__str__() + again
 
 
 class RateLimitedError(ToolError):

@@ -6,6 +6,7 @@ as full as it was. The gate counts calls in flight; those die with the process, 
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
@@ -119,7 +120,8 @@ class Gate:
             await place
         except asyncio.CancelledError:
             if place.cancelled():
-                self._waiting.remove(place)
+                with contextlib.suppress(ValueError):  # somebody who left in the same turn has passed it over already
+                    self._waiting.remove(place)
             else:
                 self.leave()
             raise

@@ -1,7 +1,8 @@
 """What a call came to: one rule for what counts as a failure, wherever the result comes from. Pure.
 
-A raised exception is a failure. So is a JSON object (returned, or as text) whose `error` is neither null nor empty;
-any other text is not judged. `None` and bytes are failures unless the tool declares them.
+A raised exception is a failure. So is a JSON object (returned, or as text) whose `error` says something, which null,
+false, 0 and what is empty do not; any other text is not judged. `None` and bytes are failures unless the tool declares
+them.
 """
 
 from typing import Any, cast
@@ -39,9 +40,9 @@ def reported_error(result: bytes) -> str | None:
     if isinstance(value, str):
         value = _as_object(value)
     error: Any = cast("dict[str, Any]", value).get("error") if isinstance(value, dict) else None
-    if error is None or error == "":
+    if not error:
         return None
-    return error if isinstance(error, str) else msgspec.json.encode(error).decode()
+    return recordable(error if isinstance(error, str) else msgspec.json.encode(error).decode())
 
 
 def _as_object(text: str) -> Any:

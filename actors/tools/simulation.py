@@ -13,6 +13,7 @@ from perdure.actors.tools.breaker import (
     BreakerPolicy,
     CircuitOpened,
     Outcome,
+    Transition,
     admit,
     after_outcome,
     after_transition,
@@ -45,30 +46,65 @@ class Simulation(msgspec.Struct, frozen=True):
 
 
 def simulate(policy: BreakerPolicy, outcomes: Iterable[PastCall]) -> Simulation:
-    """Return what *policy* would have made of *outcomes*, in the order of their ends."""
-    state, recent = Breaker(), list[Outcome]()
-    opened: list[int] = []
-    saved = lost = saved_micros = calls = 0
-    for number, past in enumerate(outcomes):
-        calls += 1
-        call = str(number)
-        admission, moved = admit(state, policy, call, 0, past.ended_at - past.micros)
+    """Return what *policy* would have made of *outcomes*, given in the order of their ends.
+
+    Calls that ran beside one another are replayed beside one another: one that had begun when the circuit opened is
+    not refused, and its outcome moves nothing.
+    """
+    calls = list(outcomes)
+    replay = _Replay(policy)
+    # Where times are equal the order of the ends decides, and each call begins before it ends.
+    moments = [(past.ended_at - past.micros, number, False) for number, past in enumerate(calls)]
+    moments += [(past.ended_at, number, True) for number, past in enumerate(calls)]
+    for _, number, is_end in sorted(moments):
+        replay.end(number, calls[number]) if is_end else replay.begin(number, calls[number])
+    refused = [calls[number] for number in replay.refused]
+    saved = [past for past in refused if past.error_type is not None]
+    return Simulation(
+        calls=len(calls),
+        opened_at=tuple(replay.opened_at),
+        refused=len(refused),
+        saved=len(saved),
+        lost=len(refused) - len(saved),
+        saved_micros=sum(past.micros for past in saved),
+    )
+
+
+class _Replay:
+    """The breaker of another policy, shown calls of the past."""
+
+    def __init__(self, policy: BreakerPolicy) -> None:
+        self.policy = policy
+        self.opened_at: list[int] = []
+        self.refused: list[int] = []
+        self._state = Breaker()
+        self._recent: list[Outcome] = []
+        self._generations: dict[int, int] = {}
+
+    def begin(self, number: int, past: PastCall) -> None:
+        admission, moved = admit(self._state, self.policy, str(number), 0, past.ended_at - past.micros)
+        if admission.is_admitted:
+            self._generations[number] = admission.generation
+        else:
+            self.refused.append(number)
+        self._move(moved)
+
+    def end(self, number: int, past: PastCall) -> None:
+        generation = self._generations.pop(number, None)
+        if generation is None:
+            return
+        state, now, failure = self._state, past.ended_at, past.error_type
+        if failure in self.policy.excluded:
+            self._state = after_outcome(state, str(number), generation=generation, is_success=None)
+            return
+        outcome = Outcome(now, generation, failure is not None, past.micros)
+        self._recent = [*self._recent[1 - WINDOW_CALLS :], outcome]
+        moved = judge(state, self.policy, generation=generation, failure=failure, now=now, window=self._recent)
+        self._state = after_outcome(state, str(number), generation=generation, is_success=failure is None)
+        self._move(moved)
+
+    def _move(self, moved: Iterable[Transition]) -> None:
         for event in moved:
-            state = after_transition(state, event)
-        if not admission.is_admitted:
-            saved += past.error_type is not None
-            lost += past.error_type is None
-            saved_micros += past.micros if past.error_type is not None else 0
-            continue
-        failure = None if past.error_type in policy.excluded else past.error_type
-        generation = admission.generation
-        recent = [*recent[1 - WINDOW_CALLS :], Outcome(past.ended_at, generation, failure is not None, past.micros)]
-        counts = past.error_type is None or failure is not None
-        state_after = after_outcome(state, call, generation=generation, is_success=failure is None if counts else None)
-        if counts:
-            moved = judge(state, policy, generation=generation, failure=failure, now=past.ended_at, window=recent)
-            opened.extend(event.at for event in moved if isinstance(event, CircuitOpened))
-            for event in moved:
-                state_after = after_transition(state_after, event)
-        state = state_after
-    return Simulation(calls, tuple(opened), saved + lost, saved, lost, saved_micros)
+            self._state = after_transition(self._state, event)
+            if isinstance(event, CircuitOpened):
+                self.opened_at.append(event.at)

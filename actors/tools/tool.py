@@ -47,6 +47,9 @@ from perdure.store.records import StreamId
 
 _MICROSECOND = timedelta(microseconds=1)
 
+CALLERS_FAULT = frozenset({"InvalidArgumentsError"})
+"""Errors that never count against a tool, whatever its policy says."""
+
 
 class Guard(msgspec.Struct, frozen=True):
     """What stands between callers and a tool."""
@@ -64,6 +67,8 @@ class Admit(Command, frozen=True, tag="admit"):
     """The effect class when the call is to be recorded here before it is made."""
     key: str = ""
     """Whose bucket the call's token comes from, where there is a rate limit."""
+    has_token: bool = False
+    """Whether it has waited for its token already, in this life or a former one: then it takes no other."""
 
 
 class Refuse(Command, frozen=True, tag="refuse"):
@@ -231,7 +236,7 @@ class ToolBehavior:
 def _admit(state: ToolState, guard: Guard, command: Admit, moment: Moment) -> Decision[Admission]:
     admission, moved = admit(state.breaker, guard.breaker, command.call, command.life, moment.steady)
     events: list[Event] = []
-    if admission.is_admitted and guard.rate is not None:
+    if admission.is_admitted and guard.rate is not None and not command.has_token:
         admission, events = _take_token(state, guard.rate, command, admission, moment)
     if not admission.is_admitted:
         refused = CallRefused(state.name, command.call, admission.reason, admission.retry_after, admission.refused_by)
@@ -267,7 +272,7 @@ def _record_success(state: ToolState, policy: BreakerPolicy, command: RecordSucc
 
 def _record_failure(state: ToolState, policy: BreakerPolicy, command: RecordFailure, moment: Moment) -> Decision[None]:
     generation, now, kind = command.generation, moment.steady, command.error_type
-    counts = not any(name in policy.excluded for name in (kind, *command.bases))
+    counts = not any(name in policy.excluded or name in CALLERS_FAULT for name in (kind, *command.bases))
     failed = CallFailed(state.name, command.call, generation, command.micros, kind, command.error, now, counts)
     if not counts:
         return Decision((failed,), None)

@@ -3,25 +3,31 @@
 Source: RFC 9110, section 10.2.3: seconds, or an HTTP date.
 """
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any, cast
+from typing import Any
 
 
 def asked_wait(error: BaseException, now: int) -> float | None:
     """Return the seconds that *error* asks to wait, or None; *now* is microseconds since 1970 UTC.
 
-    Looked for as the error's `retry_after` or `retry_after_seconds`, then in the headers of its `response`.
+    Looked for as the error's `retry_after` or `retry_after_seconds`, then in the headers of its `response` and its own.
     """
     for name in ("retry_after_seconds", "retry_after"):
-        if (value := getattr(error, name, None)) is not None:
+        if (value := _attribute(error, name)) is not None:
             return seconds_of(value, now)
-    headers = getattr(getattr(error, "response", None), "headers", None)
-    if not isinstance(headers, Mapping):
+    for holder in (_attribute(error, "response"), error):
+        get = getattr(_attribute(holder, "headers"), "get", None)
+        if callable(get) and (value := get("Retry-After") or get("retry-after")) is not None:
+            return seconds_of(value, now)
+    return None
+
+
+def _attribute(thing: object, name: str) -> Any:
+    try:
+        return getattr(thing, name, None)
+    except Exception:  # noqa: BLE001 - a property of somebody else's error: whatever it raises, it says nothing
         return None
-    named = cast("Mapping[str, Any]", headers)
-    return seconds_of(named.get("Retry-After", named.get("retry-after")), now)
 
 
 def seconds_of(value: object, now: int) -> float | None:

@@ -125,7 +125,11 @@ class Context:
         engine, conversation = self._driver.engine, self._driver.conversation
         shell = engine.shell_in_memory(tool, conversation) or await engine.tool_shell(tool, conversation)
         call = self._step_call(branch, "tool", tool, args, kwargs, is_fallback=is_fallback)
-        return await perform_step(self._driver, branch, call, shell)
+        shell.pins += 1  # the actor stays until it was told how the call ended
+        try:
+            return await perform_step(self._driver, branch, call, shell)
+        finally:
+            shell.pins -= 1
 
     async def step(self, function: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an async function as a step: recorded like a tool, without a circuit breaker.

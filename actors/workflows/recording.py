@@ -46,6 +46,8 @@ class StepRecord(msgspec.Struct):
     """When the next attempt, or the end of the sleep, is due."""
     in_doubt: bool = False
     known_not_done: bool = False
+    has_token: bool = False
+    """Whether it waits for a token of the rate limit that is spoken for."""
     result: msgspec.Raw = msgspec.Raw(b"null")
     error_type: str = ""
     error: str = ""
@@ -122,12 +124,14 @@ class Recording:
             case AttemptStarted():
                 record = self.steps[event.step]
                 record.progress, record.attempt, record.known_not_done = "dispatched", event.attempt, False
+                record.has_token = False
             case AttemptFailed():
                 record = self.steps[event.step]
                 record.progress, record.due, record.attempt = "backing_off", event.retry_at, event.attempt + 1
             case AttemptRefused(retry_at=due) | AttemptDelayed(until=due):
                 record = self.steps[event.step]
                 record.progress, record.due, record.attempt = "backing_off", due, event.attempt
+                record.has_token = isinstance(event, AttemptDelayed)
             case StepInDoubt():
                 self.steps[event.step].in_doubt = True
             case StepNotDone():

@@ -12,6 +12,7 @@ from perdure.actors.kernel.messages import Command, Decision, Effect, Event, Ind
 from perdure.actors.workflows.errors import RunConflictError, RunError, UnknownRunError
 from perdure.actors.workflows.events import (
     RUN_EVENTS,
+    AttemptDelayed,
     AttemptFailed,
     AttemptRefused,
     AttemptStarted,
@@ -223,7 +224,7 @@ class RunBehavior:
                 return _step_ended(state, step)
             case AttemptStarted(step=step, attempt=attempt):
                 return _in_flight(state, step, attempt=attempt, rests=False)
-            case AttemptFailed(step=step) | AttemptRefused(step=step):
+            case AttemptFailed(step=step) | AttemptRefused(step=step) | AttemptDelayed(step=step):
                 return _survived(_in_flight(state, step, rests=True), step)
             case StepInDoubt(step=step):
                 return _survived(_in_flight(state, step, in_doubt=True, rests=True), step)

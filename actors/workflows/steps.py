@@ -5,12 +5,14 @@ one unit with the tool's own account of the call; the workflow may go on before 
 """
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import structlog
 
 from perdure.actors.kernel.clock import SECOND
 from perdure.actors.kernel.messages import Command
@@ -29,6 +31,7 @@ from perdure.actors.workflows.events import (
     AttemptFailed,
     AttemptRefused,
     AttemptStarted,
+    RunFact,
     StepCancelled,
     StepCompleted,
     StepFailed,
@@ -47,8 +50,13 @@ if TYPE_CHECKING:
 RECONCILE_LIMIT = timedelta(seconds=60)
 """How long a tool's `reconcile` may take before a person is asked."""
 
-PROBE_WAIT = 1_000_000
-"""Microseconds until the next try when the circuit is half open and its probe is in flight."""
+PROBE_WAIT = SECOND
+"""Until the next try when the circuit is half open and its probe is in flight."""
+
+FORCED_WAIT = 60 * SECOND
+"""Until the next try when an operator holds the circuit open; giving it back wakes who waits at once."""
+
+_log = structlog.get_logger("perdure.runs")
 
 
 class StepCall(msgspec.Struct, frozen=True):
@@ -71,8 +79,8 @@ class Step:
     """One step of a run on its way to an outcome."""
 
     __slots__ = (
-        "_attempt", "_branch", "_call", "_call_id", "_doubt_is_noted", "_driver", "_first_at", "_generation", "_place",
-        "_record", "_shell",
+        "_attempt", "_branch", "_call", "_call_id", "_doubt_is_noted", "_driver", "_first_at", "_generation",
+        "_is_admitted", "_place", "_record", "_shell",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +96,8 @@ class Step:
         self._shell = shell
         """The tool's actor; None for a function, which has none."""
         self._generation = 0
+        self._is_admitted = False
+        """Whether the tool let an attempt through and was not yet told how it ended."""
         self._place: Gate | None = None
         """Where it holds a place, as long as it holds one."""
         self._doubt_is_noted = record is not None and record.in_doubt
@@ -104,6 +114,7 @@ class Step:
             return await self._perform()
         finally:
             self._leave()
+            self._take_back()
 
     async def _perform(self) -> Any:
         begun = await self._start() if self._record is None else await self._go_on(self._record)
@@ -112,10 +123,10 @@ class Step:
         admission, ticket = begun
         while True:
             if not admission.is_admitted:
-                admission, ticket = await self._refused(admission)
+                admission, ticket = await self._refused(admission, ticket)
                 continue
             if admission.delay:
-                await self._delay(admission.delay)
+                ticket = await self._delay(admission.delay)
             ended = await self._dispatch(ticket)
             self._leave()
             if isinstance(ended.outcome, Success):
@@ -147,16 +158,19 @@ class Step:
     async def _go_on(self, record: StepRecord) -> "Done | tuple[Admission, Ticket | None]":
         if record.progress == "backing_off":
             await self._wait(record.due)
-        elif record.effect == "irreversible" and not record.known_not_done:
+            return await self._again(has_token=record.has_token)
+        if record.effect == "irreversible" and not record.known_not_done:
             settled = await self._resolve_doubt()
             if isinstance(settled, Done):
                 return settled
         return await self._again()
 
-    async def _again(self) -> "tuple[Admission, Ticket | None]":
-        return await self._admit(AttemptStarted(self._call.key, self._attempt))
+    async def _again(self, *, has_token: bool = False) -> "tuple[Admission, Ticket | None]":
+        return await self._admit(AttemptStarted(self._call.key, self._attempt), has_token=has_token)
 
-    async def _admit(self, fact: StepStarted | AttemptStarted) -> "tuple[Admission, Ticket | None]":
+    async def _admit(
+        self, fact: StepStarted | AttemptStarted, *, has_token: bool = False
+    ) -> "tuple[Admission, Ticket | None]":
         """Record the intent, and ask the tool's guard in the same unit; wait for a place at the tool before that."""
         shell = self._shell
         if shell is None:
@@ -166,10 +180,10 @@ class Step:
             if gate.is_full:
                 return self._turn_away(shell, fact, gate)
             await self._enter(gate)
-        asked = Admit(self._call_id, self._driver.engine.life, key=self._call.limit_key)
+        asked = Admit(self._call_id, self._driver.engine.life, key=self._call.limit_key, has_token=has_token)
         done = self._driver.note(fact, (shell, asked))
         admission: Admission = done.replies[1]
-        self._generation = admission.generation
+        self._generation, self._is_admitted = admission.generation, admission.is_admitted
         return admission, done.ticket
 
     def _turn_away(
@@ -185,8 +199,13 @@ class Step:
         except asyncio.CancelledError:
             if self._record is not None or self._attempt > 1:
                 self._give_up(stopped=True)
+            self._driver.note_cancel(self._branch)
+            if self._driver.ending is not None:
+                raise Parked from None
             raise
         self._place = gate
+        if self._driver.ending is not None:
+            raise Parked  # the runtime stops: what has not begun does not begin
 
     def _leave(self) -> None:
         gate, self._place = self._place, None
@@ -194,33 +213,53 @@ class Step:
             gate.leave()
             self._driver.engine.settle_gate(self._shell.stream)
 
-    async def _delay(self, delay: int) -> None:
-        """Wait for a token of the rate limit that is spoken for."""
+    def _take_back(self) -> None:
+        """Tell the tool of a probe that leaves without an outcome: it must not hold its place for ever."""
+        if not self._is_admitted or self._shell is None:
+            return
+        if any(call == self._call_id for call, _ in self._shell.state.breaker.probes):
+            cancel = RecordCancel(self._call_id, self._generation, 0)
+            with contextlib.suppress(LogWriteError, LogClosedError):  # then this life is over, and its probes are
+                self._driver.engine.system.transact(
+                    ((self._shell, cancel),), correlation=self._driver.run_id, is_refusable=False
+                )
+
+    async def _delay(self, delay: int) -> "Ticket | None":
+        """Wait for a token of the rate limit that is spoken for; until then the attempt has not begun."""
         until = self._driver.engine.clock.moment().now + delay
         self._driver.note(AttemptDelayed(self._call.key, self._attempt, until))
         await self._wait(until)
+        # After a crash in the wait the attempt is made; after one in the call its effect class decides: say which.
+        return self._driver.note(AttemptStarted(self._call.key, self._attempt)).ticket
 
-    async def _refused(self, admission: Admission) -> "tuple[Admission, Ticket | None]":
+    async def _refused(self, admission: Admission, ticket: "Ticket | None") -> "tuple[Admission, Ticket | None]":
         call, now = self._call, self._driver.engine.clock.moment().now
         self._leave()
-        due = now + (admission.retry_after or PROBE_WAIT)
+        is_forced = self._shell is not None and self._shell.state.breaker.forced == "open"
+        due = now + (admission.retry_after or (FORCED_WAIT if is_forced else PROBE_WAIT))
         too_late = call.retry.total is not None and due > self._first_at + call.retry.total // timedelta(microseconds=1)
         is_circuit = admission.refused_by == "circuit"
         if too_late or call.may_fall_back or (is_circuit and not waits_for_circuit(call.retry)):
-            refusal = await self._refusal(admission)
+            refusal = await self._refusal(admission, ticket)
             raise self._failed(Ended(refusal, 0), refusal, retryable=True, is_told=True)
         self._driver.note(AttemptRefused(call.key, self._attempt, admission.reason, due))
         await self._wait_for_circuit(due) if is_circuit else await self._wait(due)
         return await self._again()
 
-    async def _refusal(self, admission: Admission) -> Failure:
+    async def _refusal(self, admission: Admission, ticket: "Ticket | None") -> Failure:
         """Return what the workflow is told of a refusal: why, and since when."""
         call, wait = self._call, admission.retry_after / SECOND
         again = f"; try again in {wait:.1f} s" if wait else ""
         if admission.refused_by != "circuit" or self._shell is None:
             kind = "RateLimitedError" if admission.refused_by == "rate" else "BulkheadFullError"
             return Failure(kind, f"{call.tool.name}: {admission.reason}{again}")
-        position = await self._driver.engine.opened_by(self._shell.stream)
+        try:
+            if ticket is not None:
+                await self._driver.durable(ticket)  # what opened it may still be on its way to the disk
+            position = await self._driver.engine.opened_by(self._shell.stream)
+        except asyncio.CancelledError:
+            self._give_up(stopped=True)
+            raise
         since = f"open since position {position}: {admission.reason}"
         return Failure("CircuitOpenError", f"Circuit breaker open for {call.tool.name}: {since}{again}")
 
@@ -249,8 +288,8 @@ class Step:
             self._give_up(stopped=due is not None)
             raise
 
-    def _give_up(self, command: RecordCancel | None = None, *, stopped: bool) -> None:
-        """Record that the step is cancelled.
+    def _give_up(self, *, stopped: bool) -> None:
+        """Record that the step is cancelled, and tell the tool of an attempt that it let through.
 
         Raises:
             Parked: it is not, the run leaves memory: the next life decides by the step's effect class.
@@ -260,7 +299,8 @@ class Step:
             return  # a task that ends with anything but its cancellation would be reported by the loop
         if self._driver.ending is not None:
             raise Parked from None
-        told = () if command is None else self._told(command)
+        cancel = RecordCancel(self._call_id, self._generation, 0)
+        told = self._told(cancel) if self._is_admitted else ()
         self._driver.note(StepCancelled(self._call.key, self._attempt, stopped), *told)
 
     # Dispatch
@@ -276,19 +316,19 @@ class Step:
         except (LogWriteError, LogClosedError) as error:  # of the ticket: what the tool raises is an outcome
             driver.log_failed(error)
         except asyncio.CancelledError:
-            self._give_up(RecordCancel(self._call_id, self._generation, 0), stopped=call.tool.is_async)
+            self._give_up(stopped=call.tool.is_async)
             raise
 
     # Outcome
 
     def _told(self, command: Command) -> Sequence[tuple[Shell, Command]]:
+        self._is_admitted = False
         return () if self._shell is None else ((self._shell, command),)
 
     def _complete(self, result: bytes, micros: int) -> None:
         call = self._call
         told = self._told(RecordSuccess(self._call_id, self._generation, micros))
-        self._driver.note(StepCompleted(call.key, msgspec.Raw(result), self._attempt, micros), *told)
-        self._tell_if_circuit_moved()
+        self._note_outcome(StepCompleted(call.key, msgspec.Raw(result), self._attempt, micros), told)
 
     def _report(self, ended: Ended, fact: StepInDoubt | AttemptFailed | StepFailed, *, is_told: bool = False) -> None:
         """Record how an attempt ended, and tell the tool, unless it was told before."""
@@ -297,13 +337,15 @@ class Step:
         command = RecordFailure(
             self._call_id, self._generation, ended.micros, failure.error_type, failure.message, failure.bases
         )
-        self._driver.note(fact, *(() if is_told else self._told(command)))
-        self._tell_if_circuit_moved()
+        self._note_outcome(fact, () if is_told else self._told(command))
 
-    def _tell_if_circuit_moved(self) -> None:
-        shell = self._shell
-        if shell is not None and shell.state.breaker.generation != self._generation:
-            self._driver.engine.circuit_moved(shell.stream)
+    def _note_outcome(self, fact: RunFact, told: Sequence[tuple[Shell, Command]]) -> None:
+        """Record an outcome; wake those whom the circuit refused when this very outcome has moved it."""
+        before = [shell.state.breaker.generation for shell, _ in told]
+        self._driver.note(fact, *told)
+        for generation, (shell, _) in zip(before, told, strict=True):
+            if shell.state.breaker.generation != generation:
+                self._driver.engine.circuit_moved(shell.stream)
 
     async def _retry_or_fail(
         self, ended: Ended, failure: Failure, *, is_told: bool = False
@@ -312,7 +354,7 @@ class Step:
         retryable = failure.error_type not in ("InvalidArgumentsError", "InvalidResult")
         may_retry = retryable and allows(call.retry, (failure.error_type, *failure.bases))
         if may_retry and call.retry.when is not None and ended.cause is not None:
-            may_retry = call.retry.when(ended.cause)
+            may_retry = _agrees(call.retry.when, ended.cause)
         now, chance = self._driver.engine.clock.moment().now, random.random()  # noqa: S311 - spreads load, guards nothing
         due = next_due(
             call.retry,
@@ -404,6 +446,14 @@ class _Happened(msgspec.Struct, frozen=True):
 
     result: bytes
     value: Any
+
+
+def _agrees(when: Callable[[BaseException], bool], error: BaseException) -> bool:
+    try:
+        return bool(when(error))
+    except Exception as failure:  # noqa: BLE001 - whatever it raises, it does not agree
+        _log.warning("a retry's condition raised", error=f"{type(failure).__name__}: {failure}")
+        return False
 
 
 def failed(fact: StepFailed) -> StepFailedError:

@@ -8,16 +8,18 @@ from collections.abc import Sequence
 
 import click
 
+from perdure.runtime.cli.breakers import breakers
 from perdure.runtime.cli.exits import EXPLAINED, Exit, Failure, code_of
 from perdure.runtime.cli.logs import log, tail
 from perdure.runtime.cli.output import print_line, printable
 from perdure.runtime.cli.reading import ps, show
 from perdure.runtime.cli.runs import resume, run
+from perdure.runtime.cli.tools import tools
 from perdure.runtime.cli.upkeep import doctor, verify
 from perdure.runtime.cli.verdicts import cancel, settle
 from perdure.store.errors import PerdureError
 
-_COMMANDS = (run, resume, ps, show, log, tail, settle, cancel, verify, doctor)
+_COMMANDS = (run, resume, ps, show, log, tail, settle, cancel, tools, breakers, verify, doctor)
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code.value:<4} {text}" for code, text in EXPLAINED.items())
 
 

@@ -169,7 +169,7 @@ class _Rows:
             return ""
         if step.status == "sleeping" and step.due is not None and not is_over:
             return "sleeping"
-        if step.status in ("in flight", "retrying", "sleeping") and is_over:
+        if step.status in ("in flight", "retrying", "waiting", "sleeping") and is_over:
             return "cancelled"
         return "interrupted" if step.status == "in flight" and not self._is_running else step.status
 

@@ -11,13 +11,16 @@ from rich.text import Text
 from perdure.runtime.cli.output import clock_time, console, is_terminal, iso, print_json, printable
 from perdure.store.records import Recorded
 
-_NOISE: Final = frozenset({"digest", "branch", "life", "generation"})
+_NOISE: Final = frozenset({"digest", "branch", "life", "generation", "at", "counts"})
 """Fields that a person who reads the log does not look for; `--json` has them."""
+_TIMES: Final = frozenset({"due", "until", "retry_at", "wake_at", "deadline", "full_at"})
+"""Fields in microseconds since 1970; without their date when that is the event's."""
 _ID_LENGTH: Final = 36
 _WIDE: Final = 120
 _COLOURS: Final = (
     ("failed", "red"), ("blocked", "bold magenta"), ("in-doubt", "bold magenta"), ("circuit", "magenta"),
-    ("completed", "green"), ("succeeded", "green"), ("refused", "yellow"), ("cancelled", "yellow"), ("lost", "yellow"),
+    ("completed", "green"), ("succeeded", "green"), ("refused", "yellow"), ("delayed", "yellow"),
+    ("cancelled", "yellow"), ("lost", "yellow"),
 )  # fmt: skip
 """Words in a type, in the order in which they count."""
 
@@ -58,15 +61,19 @@ def summary(event: Recorded) -> str:
         fields = msgspec.json.decode(event.data, type=dict[str, msgspec.Raw])
     except msgspec.MsgspecError:
         return event.data
-    parts = [_part(name, bytes(value)) for name, value in fields.items() if name not in _NOISE]
+    parts = [_part(name, bytes(value), event.at) for name, value in fields.items() if name not in _NOISE]
     if event.blobs is not None:
         parts.append(f"blobs={event.blobs}")
+    if event.principal is not None:
+        parts.append(f"by={event.principal}")
     return " ".join(part for part in parts if part)
 
 
-def _part(name: str, value: bytes) -> str:
+def _part(name: str, value: bytes, at: int) -> str:
     if value == b"null":
         return ""
+    if name in _TIMES and value.isdigit():
+        return f"{name}={clock_time(int(value), now=at, precise=True).replace(' ', 'T')}"
     if value.startswith(b'"'):
         text: str = msgspec.json.decode(value)
         return text if name == "step" else f"{name}={text if text and ' ' not in text else value.decode()}"

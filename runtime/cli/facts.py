@@ -3,6 +3,7 @@
 Unknown events and unknown fields are nothing special: a log of a newer or another application is listed as well.
 """
 
+import re
 from typing import Final
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from perdure.store.records import Recorded
 
 RUN_PREFIX: Final = "run/"
+_NO_PLACE: Final = re.compile(r"\d+ calls run and \d+ wait")
 ENDS: Final = frozenset({"run-completed", "run-failed", "run-cancelled"})
 
 
@@ -33,7 +35,14 @@ class Facts(msgspec.Struct, frozen=True):
     stopped: bool = True
     retry_at: int | None = None
     retry_after: int = 0
+    by: str = "circuit"
+    to: str = ""
+    because: str = ""
+    at: int = 0
+    generation: int = 0
+    counts: bool = True
     due: int | None = None
+    until: int | None = None
     wake_at: int | None = None
     waits_on: str | None = None
     deadline: int | None = None
@@ -61,6 +70,13 @@ def facts_of(event: Recorded) -> Facts:
         return _decode(event.data)
     except msgspec.MsgspecError:
         return NONE
+
+
+def refuser(reason: str) -> str:
+    """Return who refused an attempt, by its reason: the event does not say it apart."""
+    if reason.startswith("the rate limit"):
+        return "refused"
+    return "refused, no place at the tool" if _NO_PLACE.fullmatch(reason) else "refused by the circuit breaker"
 
 
 def run_of(event: Recorded) -> str | None:

@@ -25,6 +25,8 @@ STYLES: Final = {
     "suspended": "blue", "interrupted": "yellow", "cancelling": "yellow", "in doubt": "bold magenta",
     "blocked": "bold magenta", "completed": "green", "done": "green", "failed": "bold red", "cancelled": "yellow",
     "damaged": "bold red", "ok": "green", "warning": "yellow", "problem": "bold red",
+    "closed": "green", "half_open": "yellow", "open": "bold red", "forced open": "bold red", "disabled": "yellow",
+    "waiting": "blue",
 }  # fmt: skip
 _MILLISECOND: Final = 1_000
 _SECOND: Final = 1_000_000

@@ -23,7 +23,8 @@ class Flight(msgspec.Struct):
     since: int
     attempt: int = 1
     due: int | None = None
-    """When the next attempt is due; None while it is being made."""
+    """When the next attempt, or its turn under a rate limit, is due; None while it is being made."""
+    is_delayed: bool = False
 
 
 class Progress:
@@ -52,14 +53,14 @@ class Progress:
         """Take in an event; return the line that is worth saying about it, if any."""
         facts = facts_of(event)
         if event.stream.startswith("tool/"):
-            return self._tool(event.stream.partition("/")[2], event.type, facts)
+            return self._tool(event.stream.partition("/")[2], event.type, facts, event.principal or "an operator")
         if not event.stream.startswith(RUN_PREFIX):
             return None
         run = event.stream[len(RUN_PREFIX) :]
         said = self._turn(run, event, facts) if event.type.startswith("run-") else self._step(run, event, facts)
         return said if said is None or self.run is not None else f"{run}: {said}"
 
-    def _tool(self, tool: str, kind: str, facts: Facts) -> str | None:
+    def _tool(self, tool: str, kind: str, facts: Facts, who: str) -> str | None:
         match kind:
             case "circuit-opened":
                 self.circuits[tool] = f"open: {facts.reason}"
@@ -70,8 +71,18 @@ class Progress:
             case "circuit-closed":
                 self.circuits.pop(tool, None)
                 return f"circuit of {tool} closed"
+            case "circuit-forced":
+                return self._forced(tool, facts, who)
             case _:
                 return None
+
+    def _forced(self, tool: str, facts: Facts, who: str) -> str:
+        held = {"open": "held open", "disabled": "disabled"}.get(facts.to)
+        if held is None:
+            self.circuits.pop(tool, None)
+            return f"circuit of {tool} closed by {who}: {facts.because}"
+        self.circuits[tool] = f"{held} by {who}: {facts.because}"
+        return f"circuit of {tool} {held} by {who}: {facts.because}"
 
     def _turn(self, run: str, event: Recorded, facts: Facts) -> str | None:
         if event.type in ENDS:
@@ -142,6 +153,9 @@ class Progress:
             case "attempt-refused":
                 self.flights[key] = Flight(self._name(key), event.at, facts.attempt, facts.retry_at)
                 return None  # that the circuit opened was said, once for all the steps that it refuses
+            case "attempt-delayed":
+                self.flights[key] = Flight(self._name(key), event.at, facts.attempt, facts.until, is_delayed=True)
+                return None  # a rate limit makes every step wait: its figures say so
             case "step-in-doubt":
                 return f"{facts.step} is in doubt: {facts.reason}"
             case _:
@@ -159,13 +173,20 @@ class Progress:
     @property
     def backing_off(self) -> int:
         """Steps that wait for their next attempt."""
-        return sum(flight.due is not None for flight in self.flights.values())
+        return sum(flight.due is not None and not flight.is_delayed for flight in self.flights.values())
+
+    @property
+    def taking_turns(self) -> int:
+        """Steps that wait for their turn under a rate limit."""
+        return sum(flight.is_delayed for flight in self.flights.values())
 
     def figures(self) -> str:
         """Return the counts in a few words."""
         parts = [f"{count(self.done, 'step')} done", f"{self.in_flight} in flight"]
         if self.backing_off:
             parts.append(f"{self.backing_off} waiting to be tried again")
+        if self.taking_turns:
+            parts.append(f"{self.taking_turns} waiting for their turn")
         if self.sleeps:
             parts.append(f"{len(self.sleeps)} sleeping")
         if self.run is None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import msgspec
@@ -18,6 +18,7 @@ from perdure.runtime.cli.options import db_option, json_option
 from perdure.runtime.cli.output import (
     Column,
     age,
+    clock_time,
     count,
     is_terminal,
     iso,
@@ -29,6 +30,11 @@ from perdure.runtime.cli.output import (
 )
 from perdure.runtime.cli.standing import ATTENTION, Standing, read_owner, read_run, read_runs
 from perdure.store.reader import LogReader
+
+_LOST: Final = """
+SELECT count(*), max(at), substr(stream, 6) FROM log WHERE kind = 'tool' AND type = 'call-lost'
+AND data->>'$.effect' = 'irreversible'
+"""
 
 
 @click.command(short_help="List open runs and what they wait for.")
@@ -49,11 +55,24 @@ def ps(*, db: Path, attention: bool, everything: bool, limit: int, as_json: bool
             return
         found = list(wanted)
         owner = read_owner(reader)
+        lost = _lost_calls(reader) if attention else None
     _print_standings(found, now)
     if is_terminal(sys.stdout):
         owned = f"owned by {owner.text}" if owner.is_there else "owned by nobody"
         more = f"; stopped at --limit {limit}" if len(found) == limit else ""
         print_line(f"{count(len(found), 'run')}{more}; the log is {owned}", "dim")
+    if lost is not None:
+        print_line(lost, "yellow", error=True)
+
+
+def _lost_calls(reader: LogReader) -> str | None:
+    """Return what to say of irreversible calls outside of runs that a process died in; nobody has to settle them."""
+    ((lost, last, tool),) = list(reader.sql(_LOST).rows)
+    if not lost:
+        return None
+    calls = count(lost, "irreversible call")
+    when = clock_time(last)
+    return f"{calls} outside of runs got lost with the process, last of {tool} ({when}): perdure log --type call-lost"
 
 
 def _print_standings(runs: Sequence[Standing], now: int) -> None:

@@ -118,7 +118,9 @@ async def _run_watched(request: Request) -> Exit:
             view = await handle.status()
             is_over = view.is_closed or _needs_somebody(view)
             if not is_over:
-                say_stopping(watcher.progress.in_flight, rt.settings.drain.total_seconds())
+                # Not progress.in_flight: what is shown may be a moment behind what has begun.
+                waiting = watcher.progress.backing_off + watcher.progress.taking_turns
+                say_stopping(max(0, len(view.in_flight) - waiting), rt.settings.drain.total_seconds())
     if not is_over and stop.code is not None:
         print_line(f"run {handle.id} is in the log; go on with: {request.how_to_go_on}", error=True)
         return stop.code

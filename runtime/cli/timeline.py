@@ -8,12 +8,16 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from perdure.runtime.cli.facts import Facts, facts_of
+from perdure.runtime.cli.facts import Facts, facts_of, refuser
 from perdure.runtime.cli.output import duration
 from perdure.store.records import Recorded
 
-StepStatus: TypeAlias = Literal["in flight", "retrying", "in doubt", "done", "failed", "cancelled", "sleeping", "open"]
+StepStatus: TypeAlias = Literal[
+    "in flight", "retrying", "waiting", "in doubt", "done", "failed", "cancelled", "sleeping", "open",
+]  # fmt: skip
 
+REFUSALS: Final = frozenset({"CircuitOpenError", "RateLimitedError", "BulkheadFullError"})
+"""Errors of attempts that were not made."""
 OUTCOMES: Final = frozenset({"done", "failed", "cancelled"})
 
 
@@ -87,7 +91,7 @@ class Timeline(msgspec.Struct):
     @property
     def in_flight(self) -> list[str]:
         """The keys of the steps without an outcome."""
-        return [s.key for s in self.steps.values() if s.status in ("in flight", "retrying", "in doubt")]
+        return [s.key for s in self.steps.values() if s.status in ("in flight", "retrying", "waiting", "in doubt")]
 
     @property
     def steps_done(self) -> int:
@@ -197,7 +201,11 @@ def _go_on(step: Step, event: Recorded, facts: Facts) -> None:  # noqa: C901 - o
             step.status, step.due, step.refusals = "retrying", facts.retry_at, step.refusals + 1
             step.attempts = facts.attempt - 1  # what is refused was not tried
             again = "" if facts.retry_at is None else f"; again in {duration(facts.retry_at - event.at)}"
-            note(f"refused by the circuit breaker: {facts.reason}{again}")
+            note(f"{refuser(facts.reason)}: {facts.reason}{again}")
+        case "attempt-delayed":
+            step.status, step.due = "waiting", facts.until
+            wait = "" if facts.until is None else f"; begins in {duration(facts.until - event.at)}"
+            note(f"waits for its turn under the rate limit{wait}")
         case "step-in-doubt":
             step.status = "in doubt"
             note(f"in doubt: {facts.reason}")
@@ -230,5 +238,5 @@ def _end(step: Step, event: Recorded, facts: Facts, status: StepStatus) -> None:
     # Attempt 0 is how a verdict on a step in doubt is told from an outcome.
     step.is_verdict = facts.attempt == 0
     step.status, step.ended_at, step.due, step.micros = status, event.at, None, facts.micros
-    is_refused = facts.error_type == "CircuitOpenError"
+    is_refused = facts.error_type in REFUSALS
     step.attempts = facts.attempt - 1 if is_refused else max(step.attempts, facts.attempt)

@@ -106,6 +106,41 @@ def test_a_step_that_the_circuit_breaker_refused_for_good_was_not_tried() -> Non
     assert (story.step().status, story.step().attempts) == ("failed", 0)
 
 
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("2 of 2 calls failed, last E", "refused by the circuit breaker: 2 of 2 calls failed, last E; again in 3 s"),
+        (
+            "the rate limit of 5 calls in 1 s is used up",
+            "refused: the rate limit of 5 calls in 1 s is used up; again in 3 s",
+        ),
+        ("3 calls run and 2 wait", "refused, no place at the tool: 3 calls run and 2 wait; again in 3 s"),
+    ],
+)
+def test_a_refused_attempt_says_who_refused_it(reason: str, said: str) -> None:
+    story = Story().started().tell("attempt-refused", step="pay#1", attempt=1, reason=reason, retry_at=5 * SECOND)
+
+    assert [note.text for note in story.step().notes] == [said]
+
+
+@pytest.mark.parametrize("error_type", ["RateLimitedError", "BulkheadFullError"])
+def test_a_step_that_found_no_place_for_good_was_not_tried(error_type: str) -> None:
+    story = Story().started().tell("step-failed", step="pay#1", error_type=error_type, error="no", attempt=1, micros=0)
+
+    assert (story.step().status, story.step().attempts) == ("failed", 0)
+
+
+def test_a_step_waits_for_its_turn_under_a_rate_limit_and_then_it_is_made() -> None:
+    story = Story().started().tell("attempt-delayed", step="pay#1", attempt=1, until=5 * SECOND)
+    waiting = story.step()
+
+    made = story.tell("attempt-started", step="pay#1", attempt=1).step()
+
+    assert (waiting.status, waiting.due) == ("waiting", 5 * SECOND)
+    assert (made.status, made.due, made.attempts) == ("in flight", None, 1)
+    assert [note.text for note in made.notes] == ["waits for its turn under the rate limit; begins in 3 s"]
+
+
 def test_a_step_in_doubt_is_listed_until_somebody_settles_it() -> None:
     story = Story().started().tell("step-in-doubt", step="pay#1", attempt=1, reason="the process ended")
     before = story.timeline().in_doubt
@@ -235,6 +270,30 @@ def test_an_opened_circuit_is_said_once_and_remembered_until_it_closes() -> None
     assert circuits == {"t": "open: 3 failures"}
     assert story.progress().circuits == {}
     assert story.said() == ["circuit of t opened: 3 failures", "circuit of t closed"]
+
+
+def test_steps_that_wait_for_their_turn_are_counted_apart() -> None:
+    story = Story().started("a#1").started("b#1")
+    story.tell("attempt-delayed", step="a#1", attempt=1, until=99 * SECOND)
+
+    progress = story.progress()
+
+    assert (progress.in_flight, progress.backing_off, progress.taking_turns) == (1, 0, 1)
+    assert progress.figures() == "0 steps done, 1 in flight, 1 waiting for their turn"
+
+
+def test_an_operators_word_is_said_and_remembered_until_the_circuit_is_given_back() -> None:
+    story = Story().tell("circuit-forced", stream="tool/t", to="open", because="it moves")
+    held = dict(story.progress().circuits)
+
+    story.tell("circuit-forced", stream="tool/t", to="auto", because="it has moved")
+
+    assert held == {"t": "held open by an operator: it moves"}
+    assert story.progress().circuits == {}
+    assert story.said() == [
+        "circuit of t held open by an operator: it moves",
+        "circuit of t closed by an operator: it has moved",
+    ]
 
 
 def test_the_run_is_named_where_several_are_watched() -> None:

@@ -60,7 +60,7 @@ VALUES: list[tuple[Any, Any]] = [
     (tuple[int, str], (1, "a")),
     (tuple[int, ...], (1, 2, 3)),
     (set[int], {3, 1, 2}),
-    (frozenset[str], frozenset({"b", "a"})),
+    (frozenset[int], frozenset({2, 1})),  # texts would be ordered, and the test named, by each process in its own way
     (dict[str, int], {"z": 1, "a": 2}),
     (dict[int, str], {1: "one", 2: "two"}),
     (datetime, datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)),
