@@ -4,7 +4,6 @@ Its intent is durable before the tool runs (unless its effect is `read`). A cras
 """
 
 import asyncio
-from datetime import timedelta
 from typing import Any
 
 import uuid_utils
@@ -22,7 +21,7 @@ from perdure.store.errors import UsageError
 from perdure.store.protocols import Ticket
 
 
-async def call_tool(engine: Engine, tool: Tool[..., Any], arguments: bytes, timeout: timedelta | None) -> Any:
+async def call_tool(engine: Engine, tool: Tool[..., Any], arguments: bytes) -> Any:
     """Call *tool* once and return its result, as it is read from JSON; its outcome is durable on return.
 
     Raises:
@@ -42,7 +41,7 @@ async def call_tool(engine: Engine, tool: Tool[..., Any], arguments: bytes, time
         wait = admission.retry_after / SECOND
         raise CircuitOpenError(tool=tool.name, reason=admission.reason, retry_after_seconds=wait)
     intended = None if intent is None else asked.ticket
-    return await _make(engine, shell, tool, call, arguments, timeout or tool.timeout, admission, intended)
+    return await _make(engine, shell, tool, call, arguments, admission, intended)
 
 
 async def _make(
@@ -51,7 +50,6 @@ async def _make(
     tool: Tool[..., Any],
     call: str,
     arguments: bytes,
-    timeout: timedelta | None,
     admission: Admission,
     intended: Ticket | None,
 ) -> Any:
@@ -60,7 +58,7 @@ async def _make(
         if intended is not None:
             await intended  # Durable before visible: the intent is on disk before the effect leaves the process.
         context = ToolContext(call, tool.name, call, 1)
-        ended = await engine.beside_runs(engine.invoker.invoke(tool, arguments, context, timeout))
+        ended = await engine.beside_runs(engine.invoker.invoke(tool, arguments, context, tool.timeout))
     except asyncio.CancelledError:
         system.transact(((shell, RecordCancel(call, generation, 0)),), correlation=call, is_refusable=False)
         if engine.is_stopping and not _is_cancelled():

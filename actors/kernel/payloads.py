@@ -162,7 +162,8 @@ def payload_decoder(kind: Any, where: str) -> "PayloadDecoder[Any]":
     """
     try:
         decoder = PayloadDecoder(msgspec.json.Decoder(kind))
-        msgspec.json.schema(kind)  # a class that msgspec does not know has a decoder that refuses everything, but no schema
+        # A class that msgspec does not know has a decoder, which refuses everything, but no schema.
+        msgspec.json.schema(kind)
         return decoder
     except TypeError as error:
         raise UsageError(

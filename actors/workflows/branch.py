@@ -83,7 +83,7 @@ class Branch:
             self.task.cancel()
 
     def cut(self) -> asyncio.CancelledError:
-        """Return the cancellation that the branch gets where its recording ends: once, so that it can clean up after."""
+        """Return the cancellation that the branch gets where its recording ends: once, so that it can clean up."""
         self.is_cut, self.is_cancelled = False, True
         return asyncio.CancelledError()
 

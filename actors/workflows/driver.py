@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from perdure.actors.workflows.engine import Engine
 
 _INTERRUPTED = (
-    "recorded: nothing that cancelled the code | now: the code was cancelled by something that is not recorded, such as "
-    "asyncio.timeout: put the limit on the call, ctx.with_options(timeout=…), or around what a tool does"
+    "recorded: nothing that cancelled the code | now: the code was cancelled by something that is not recorded, such "
+    "as asyncio.timeout: put the limit on the call, ctx.with_options(timeout=…), or around what a tool does"
 )
 _SHOWN = 3
 """Recorded steps named in an account of a mismatch."""

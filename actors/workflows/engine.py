@@ -479,6 +479,9 @@ def _as_tool(function: Callable[..., Any]) -> Tool[..., Any]:
     if not inspect.iscoroutinefunction(function):
         raise UsageError(f"ctx.step takes an async function; make {function!r} async, or a @tool, which may block")
     name = getattr(function, "__qualname__", "step").replace("<locals>.", "").replace("<lambda>", "lambda")
-    return Tool(
+    made: Tool[..., Any] = Tool(
         function, name=name, effect="idempotent", breaker=BreakerPolicy(), retry=NO_RETRY, timeout=None, reconcile=None
     )
+    # A tool that says nothing is broken; a function that says nothing, and does not promise to, is just a function.
+    made.declares_none = made.declares_none or "return" not in getattr(function, "__annotations__", {})
+    return made

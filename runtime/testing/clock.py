@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from perdure.actors.kernel.clock import SECOND
 from perdure.actors.kernel.messages import Moment
 from perdure.store.errors import UsageError
 

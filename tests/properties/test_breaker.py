@@ -1,4 +1,4 @@
-"""The circuit breaker beside two oracles: purgatory, an independent library, and a naive model that replays the history.
+"""The circuit breaker beside two oracles: purgatory, an independent library, and a naive model over the history.
 
 purgatory differs by design in four points, where it is not asked:
 
@@ -12,6 +12,7 @@ purgatory differs by design in four points, where it is not asked:
 
 from datetime import timedelta
 from typing import Any
+from unittest import mock
 
 import msgspec
 from hypothesis import settings
@@ -82,7 +83,8 @@ class AsPurgatoryDoes(RuleBasedStateMachine):
     @initialize(threshold=st.integers(1, 4), seconds=st.integers(0, 5))
     def begin(self, threshold: int, seconds: int) -> None:
         self.time = Time()
-        self.real_time, purgatory.time = purgatory.time, self.time
+        self.patch = mock.patch.object(purgatory, "time", self.time)
+        self.patch.start()
         self.guarded = Guarded(BreakerPolicy(threshold, timedelta(seconds=seconds)))
         self.oracle = purgatory.Context("tool", threshold, seconds)
         self.number = 0
@@ -137,8 +139,8 @@ class AsPurgatoryDoes(RuleBasedStateMachine):
             assert self.guarded.state.failures == self.oracle.failure_count
 
     def teardown(self) -> None:
-        if hasattr(self, "real_time"):
-            purgatory.time = self.real_time
+        if hasattr(self, "patch"):
+            self.patch.stop()
 
 
 class Told(msgspec.Struct):
@@ -155,7 +157,9 @@ class AsTheRulesSay(RuleBasedStateMachine):
 
     calls: Bundle[Told] = Bundle("calls")
 
-    @initialize(threshold=st.integers(1, 3), seconds=st.integers(0, 3), probes=st.integers(1, 3), closing=st.integers(1, 3))
+    @initialize(
+        threshold=st.integers(1, 3), seconds=st.integers(0, 3), probes=st.integers(1, 3), closing=st.integers(1, 3)
+    )
     def begin(self, threshold: int, seconds: int, probes: int, closing: int) -> None:
         self.now = 1_700_000_000 * SECOND
         self.life = 1
@@ -189,7 +193,9 @@ class AsTheRulesSay(RuleBasedStateMachine):
             self._move(Circuit.HALF_OPEN)
         if self.circuit is Circuit.CLOSED:
             return True
-        flying = [t for t in self.told if t.generation == self.generation and t.outcome == "in flight" and t.life == self.life]
+        flying = [
+            t for t in self.told if t.generation == self.generation and t.outcome == "in flight" and t.life == self.life
+        ]
         succeeded = sum(t.outcome == "success" for t in self.since)
         return len(flying) < min(self.policy.probes, self.policy.successes_to_close - succeeded)
 
@@ -212,10 +218,8 @@ class AsTheRulesSay(RuleBasedStateMachine):
             if one.outcome != "failure":
                 break
             in_a_row += 1
-        failed = told.outcome == "failure"
-        if (self.circuit is Circuit.HALF_OPEN and failed) or in_a_row >= self.policy.failure_threshold > 0 and failed and (
-            self.circuit is Circuit.CLOSED
-        ):
+        is_too_often = self.circuit is Circuit.CLOSED and in_a_row >= self.policy.failure_threshold
+        if is_too_often or (self.circuit is Circuit.HALF_OPEN and told.outcome == "failure"):
             self._move(Circuit.OPEN)
             self.opened_at = self.now
         elif self.circuit is Circuit.HALF_OPEN and len(self.since) >= self.policy.successes_to_close:
@@ -239,7 +243,9 @@ class AsTheRulesSay(RuleBasedStateMachine):
 
     @invariant()
     def every_transition_starts_the_next_generation(self) -> None:
-        moves = [t for t in self.guarded.transitions if isinstance(t, (CircuitOpened, CircuitHalfOpened, CircuitClosed))]
+        moves = [
+            t for t in self.guarded.transitions if isinstance(t, (CircuitOpened, CircuitHalfOpened, CircuitClosed))
+        ]
         assert [move.generation for move in moves] == list(range(1, len(moves) + 1))
 
 

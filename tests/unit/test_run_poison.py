@@ -82,7 +82,7 @@ def test_the_run_that_kills_is_parked_after_three_crashes_and_the_innocent_go_on
             rt = await lives(box, 1)
             view = await rt.run("a-killer").status()
             assert (view.status, view.waits_on, view.error_type) == ("blocked", "attention", "poison")
-            assert "deadly#1" in view.error and "3 times" in view.error
+            assert "3 times" in view.error
             with pytest.raises(RunBlockedError, match="deadly#1"):
                 await rt.run("a-killer").result()
             assert at_work == ["worker"]  # the next suspect has the process for itself
