@@ -122,7 +122,8 @@ class Redaction:
             case dict():
                 return {k: self._item(k, v) for k, v in cast("JsonObject", value).items()}
             case list():
-                return [self._walk(v) for v in cast("JsonArray", value)]
+                items: JsonArray = value
+                return [self._walk(v) for v in items]
             case _:
                 return value
 
@@ -223,6 +224,7 @@ def _map_text(value: Any, change: Callable[[str], str]) -> Any:
         case dict():
             return {change(k): _map_text(v, change) for k, v in cast("JsonObject", value).items()}
         case list():
-            return [_map_text(v, change) for v in cast("JsonArray", value)]
+            items: JsonArray = value
+            return [_map_text(v, change) for v in items]
         case _:
             return value

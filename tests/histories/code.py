@@ -38,7 +38,9 @@ async def order(ctx: Context, item: str) -> dict[str, Any]:
     """Tools, a function, values, a retry, a long sleep."""
     ordered = await ctx.step(pack, Order(item, await ctx.call(price, item)))
     paid = await ctx.with_options(key="payment").call(charge, ordered)
-    ctx.now(), ctx.random(), ctx.uuid()
+    ctx.now()
+    ctx.random()
+    ctx.uuid()
     await ctx.sleep(timedelta(days=2))
     return {"order": ordered, "paid": paid}
 
