@@ -122,8 +122,7 @@ class Redaction:
             case dict():
                 return {k: self._item(k, v) for k, v in cast("JsonObject", value).items()}
             case list():
-                items: JsonArray = value
-                return [self._walk(v) for v in items]
+                return [self._walk(v) for v in cast("Iterable[Any]", value)]
             case _:
                 return value
 
@@ -224,7 +223,6 @@ def _map_text(value: Any, change: Callable[[str], str]) -> Any:
         case dict():
             return {change(k): _map_text(v, change) for k, v in cast("JsonObject", value).items()}
         case list():
-            items: JsonArray = value
-            return [_map_text(v, change) for v in items]
+            return [_map_text(v, change) for v in cast("Iterable[Any]", value)]
         case _:
             return value

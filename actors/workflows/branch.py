@@ -8,7 +8,7 @@ import asyncio
 import types
 from collections.abc import Coroutine, Generator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from perdure.actors.workflows.errors import Parked
 from perdure.actors.workflows.recording import StepRecord
@@ -160,6 +160,6 @@ def guarded(coroutine: Coroutine[Any, Any, Any], branch: Branch) -> Generator[An
 def _disown(wait: Any) -> None:
     """Cancel what nobody will wait for, so that asyncio does not complain of it later."""
     if isinstance(wait, asyncio.Future):
-        future: asyncio.Future[Any] = wait
+        future = cast("asyncio.Future[object]", wait)
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         future.cancel()

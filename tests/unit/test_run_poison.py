@@ -135,6 +135,26 @@ def test_a_stop_in_good_order_makes_nobody_a_suspect() -> None:
     play(scenario)
 
 
+@pytest.mark.parametrize("turns", range(8))
+def test_a_stop_in_the_middle_of_a_resume_makes_nobody_guilty(turns: int) -> None:
+    release.clear()
+
+    async def scenario() -> str:
+        async with box_with(worker, settings=Settings(drain=timedelta(0))) as box:
+            rt = await box.open()
+            await rt.with_options(id="a").start(worker)
+            rt = await lives(box, 1)
+            await box.crash()
+            await box.open()  # a suspect after two crashes: it is resumed alone, in the background
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            rt = await box.close_and_reopen()
+            await box.clock.settle()
+            return (await rt.run("a").status()).status
+
+    assert play(scenario) == "running"
+
+
 def test_runs_that_sleep_or_wait_between_steps_are_no_suspects() -> None:
     @workflow
     async def sleeper(ctx: Context) -> str:
