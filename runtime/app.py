@@ -480,6 +480,16 @@ class Runtime:
         self._opened()
         return self._engine.until_ended(run)
 
+    def check_result(self, tool: str, data: msgspec.Raw, where: str) -> None:
+        """Check that JSON fits the declared result of a tool, if a tool of that name is known.
+
+        Raises:
+            UnencodableError: it does not.
+        """
+        known = self._tools.get(tool)
+        if known is not None:
+            known.result_decoder.decode(data, where)
+
     def encode(self, value: object, where: str) -> bytes:
         """Return a value as it would be recorded.
 

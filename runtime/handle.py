@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
+class _Started(msgspec.Struct, frozen=True):
+    """Of a `step-started`, what tells which tool it calls."""
+
+    step: str
+    tool: str
+
+
 class RunHandle(Generic[R]):
     """A run, as seen from outside; every answer is durable before it is given."""
 
@@ -88,10 +95,22 @@ class RunHandle(Generic[R]):
 
         Raises:
             NotInDoubtError: the step is not in doubt.
-            UnencodableError: the result cannot be recorded.
+            UnencodableError: the result cannot be recorded, or is not of the type that the tool declares.
         """
         data = msgspec.Raw(self._runtime.encode(result, f"the result of {step}"))
+        await self._check_result(step, data)
         await self._runtime.ask(self._stream, SettleStep(step, StepCompleted(step, data, 0, 0)))
+
+    async def _check_result(self, step: str, data: msgspec.Raw) -> None:
+        # What does not fit the tool's declared type would only be found when the run reads it, and block it for good.
+        query = Query(stream=self._stream, types=("step-started",))
+        while page := await self._runtime.read(query):
+            for event in page:
+                started = msgspec.json.decode(event.data or "{}", type=_Started)
+                if started.step == step:
+                    self._runtime.check_result(started.tool, data, step)
+                    return
+            query = msgspec.structs.replace(query, after=page[-1].position)
 
     async def settle_not_done(self, step: str, *, because: str = "settled by the application") -> None:
         """Say that a step in doubt did not happen; it is dispatched again.

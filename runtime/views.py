@@ -1,4 +1,4 @@
-"""The SQL of the views that a runtime makes a part of the file, from `views.sql`: a public contract, see docs/log.md."""
+"""The SQL of the views that a runtime makes a part of the file: a public contract, see docs/log.md."""
 
 from importlib import resources
 

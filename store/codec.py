@@ -148,7 +148,7 @@ class Codec:
             if recorded.blobs is not None:
                 hashes = _hash_map.decode(recorded.blobs)
                 event = msgspec.structs.replace(event, **{n: msgspec.Raw(blobs[h]) for n, h in hashes.items()})
-        except (msgspec.MsgspecError, KeyError) as error:
+        except Exception as error:  # whatever an upcaster raises, its stream is blocked and no other
             raise _undecodable(recorded, str(error)) from error
         return event
 

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pykka
 
@@ -30,8 +30,11 @@ class Answer(pykka.Future[T]):
     _lock = threading.Lock()
     # One lock for all answers: it is held for a few bytecodes, and a lock of its own would cost every ask.
 
+    # pykka's two fields as they are at first. Not super().__init__(), which gives each answer a dict to put them in.
+    _get_hook: Callable[[float | None], T] | None = None
+    _get_hook_result = vars(pykka.Future[Any]())["_get_hook_result"]
+
     def __init__(self) -> None:
-        super().__init__()
         self._settled = False
         self._value: T | None = None
         self._error: BaseException | None = None

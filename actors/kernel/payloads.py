@@ -122,7 +122,7 @@ class Redaction:
             case dict():
                 return {k: self._item(k, v) for k, v in cast("JsonObject", value).items()}
             case list():
-                return [self._walk(v) for v in cast("JsonArray", value)]
+                return [self._walk(v) for v in cast("Iterable[Any]", value)]
             case _:
                 return value
 
@@ -162,7 +162,8 @@ def payload_decoder(kind: Any, where: str) -> "PayloadDecoder[Any]":
     """
     try:
         decoder = PayloadDecoder(msgspec.json.Decoder(kind))
-        msgspec.json.schema(kind)  # a class that msgspec does not know has a decoder that refuses everything, but no schema
+        # A class that msgspec does not know has a decoder, which refuses everything, but no schema.
+        msgspec.json.schema(kind)
         return decoder
     except TypeError as error:
         raise UsageError(
@@ -222,6 +223,6 @@ def _map_text(value: Any, change: Callable[[str], str]) -> Any:
         case dict():
             return {change(k): _map_text(v, change) for k, v in cast("JsonObject", value).items()}
         case list():
-            return [_map_text(v, change) for v in cast("JsonArray", value)]
+            return [_map_text(v, change) for v in cast("Iterable[Any]", value)]
         case _:
             return value

@@ -114,7 +114,8 @@ class ActorSystem:
             unit = Unit(tuple(appends), moment.now, correlation, causation, principal, tuple(blobs))
             ticket = self.log.append(unit, is_refusable=is_refusable)
             _swap(moved, appends, moment, ticket)
-        self._perform_when_durable(effects, ticket)
+        if effects:
+            self._perform_when_durable(effects, ticket)
         return Transaction(replies, ticket)
 
     def _stage(self, shell: Shell, decision: Decision[Any], blobs: list[Blob]) -> tuple[Any, Append]:
@@ -131,8 +132,6 @@ class ActorSystem:
         return state, Append(shell.stream, shell.version, tuple(encoded), changed, snapshot)
 
     def _perform_when_durable(self, effects: list[tuple[Shell, Effect]], ticket: Ticket | None) -> None:
-        if not effects:
-            return
         for shell, _ in effects:
             shell.pins += 1  # an actor stays until its effects were started
 

@@ -58,7 +58,10 @@ Reconcile: TypeAlias = Callable[[str], Awaitable[Done | NotDone]]
 
 
 class ToolContext(msgspec.Struct, frozen=True):
-    """What a tool may know of the call: declare a parameter of this type to get it. Never part of the schema."""
+    """What a tool may know of the call: declare a parameter of this type to get it. Never part of the schema.
+
+    As the first parameter it is no part of the call's type either, so that a checker knows what is left to give.
+    """
 
     call_id: str
     tool: str

@@ -57,7 +57,7 @@ class Invoker:
         """Call *tool* once and return how it ended.
 
         Raises:
-            CancelledError: the caller was cancelled; one that the tool raises by itself is its failure, as `sys.exit` is.
+            CancelledError: the caller was cancelled. One that the tool raises itself is its failure, like `sys.exit`.
         """
         scope = SecretScope(self._secrets)
         started = self._clock.moment().steady

@@ -83,7 +83,7 @@ class Branch:
             self.task.cancel()
 
     def cut(self) -> asyncio.CancelledError:
-        """Return the cancellation that the branch gets where its recording ends: once, so that it can clean up after."""
+        """Return the cancellation that the branch gets where its recording ends: once, so that it can clean up."""
         self.is_cut, self.is_cancelled = False, True
         return asyncio.CancelledError()
 
@@ -160,6 +160,6 @@ def guarded(coroutine: Coroutine[Any, Any, Any], branch: Branch) -> Generator[An
 def _disown(wait: Any) -> None:
     """Cancel what nobody will wait for, so that asyncio does not complain of it later."""
     if isinstance(wait, asyncio.Future):
-        future = cast("asyncio.Future[Any]", wait)
+        future = cast("asyncio.Future[object]", wait)
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         future.cancel()

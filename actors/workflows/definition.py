@@ -21,7 +21,7 @@ class Workflow(Generic[P, R]):
 
     def __init__(self, function: "Callable[Concatenate[Context, P], Awaitable[R]]", name: str | None = None) -> None:
         self.function = function
-        self.name: str = name or getattr(function, "__name__", "workflow")
+        self.name = name or str(getattr(function, "__name__", "workflow"))
         if not inspect.iscoroutinefunction(function):
             raise UsageError(f"workflow {self.name} is not async: write `async def {self.name}(ctx: Context, …)`")
         if not inspect.signature(function).parameters:

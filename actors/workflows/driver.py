@@ -17,6 +17,7 @@ from perdure.actors.kernel.payloads import encode_payload
 from perdure.actors.kernel.shell import Shell
 from perdure.actors.kernel.system import Transaction
 from perdure.actors.tools.outcome import recordable
+from perdure.actors.workflows.account import arguments_beside
 from perdure.actors.workflows.branch import CURRENT, Branch, guarded
 from perdure.actors.workflows.context import Context
 from perdure.actors.workflows.definition import Workflow
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
     from perdure.actors.workflows.engine import Engine
 
 _INTERRUPTED = (
-    "recorded: nothing that cancelled the code | now: the code was cancelled by something that is not recorded, such as "
-    "asyncio.timeout: put the limit on the call, ctx.with_options(timeout=…), or around what a tool does"
+    "recorded: nothing that cancelled the code | now: the code was cancelled by something that is not recorded, such "
+    "as asyncio.timeout: put the limit on the call, ctx.with_options(timeout=…), or around what a tool does"
 )
 _SHOWN = 3
 """Recorded steps named in an account of a mismatch."""
@@ -192,9 +193,15 @@ class Driver:
             case Parking(wake_at=wake_at, waits_on=waits_on):
                 return RunParked(wake_at, waits_on)
             case Blocking() as block:
-                return RunBlocked("mismatch", await self.engine.account(self.run_id, block))
+                return RunBlocked("mismatch", await self._account(block))
             case _:
                 return None
+
+    async def _account(self, block: Blocking) -> str:
+        if not block.step:
+            return block.account
+        system = self.engine.system
+        return block.account + await arguments_beside(system, self.run_id, block.step, block.arguments)
 
     def check_branch_is_over(self, branch: Branch, error: BaseException | None = None) -> None:
         """Compare the end of a branch's code, with a result or with *error*, with its recording.

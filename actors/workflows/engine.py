@@ -5,6 +5,7 @@ through `resume`, with more or less recorded.
 """
 
 import asyncio
+import contextlib
 import inspect
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -28,15 +29,16 @@ from perdure.actors.tools.limits import Gate
 from perdure.actors.tools.registry import Registry
 from perdure.actors.tools.retry import NO_RETRY
 from perdure.actors.workflows.definition import Workflow
-from perdure.actors.workflows.driver import Abandoned, Blocking, Driver, Ending, Suspending
+from perdure.actors.workflows.driver import Abandoned, Driver, Ending, Suspending
 from perdure.actors.workflows.errors import UnknownWorkflowError
-from perdure.actors.workflows.events import RunStarted
+from perdure.actors.workflows.events import RunStarted, RunSuspended
 from perdure.actors.workflows.recording import Recording
 from perdure.actors.workflows.run import (
     ATTENTION,
     CLOSED,
     Interrupt,
     Launch,
+    Note,
     ResumeRun,
     RunState,
     RunView,
@@ -46,12 +48,9 @@ from perdure.actors.workflows.run import (
 )
 from perdure.store.codec import blob_hashes
 from perdure.store.errors import InternalError, LogWriteError, PerdureError, UsageError
-from perdure.store.records import Loaded, Query, StreamId, stream_id
+from perdure.store.records import Loaded, StreamId, stream_id
 
 T = TypeVar("T")
-
-PAGE = 5_000
-"""Events of a run read at a time when it resumes."""
 
 
 class Prepared(msgspec.Struct, frozen=True, eq=False):
@@ -286,14 +285,29 @@ class Engine:
                 allowed.append(one)
         try:
             await self.system.log.flush()
+        except asyncio.CancelledError:
+            self._lay_down(allowed)
+            raise
         finally:
             for one in ready:
                 one.shell.pins -= 1
+        if self._is_stopping:
+            self._lay_down(allowed)
+            return []
         for one in [one for one in allowed if one.shell.version != one.version + 1]:
             allowed.remove(one)
             self._spawn(self._resume(one.shell.stream))  # it was settled or cancelled meanwhile: read it again
         drivers = [self._drive(one.shell, one.recording, one.given) for one in allowed]
         return [driver for driver in drivers if driver is not None]
+
+    def _lay_down(self, resumed: "Sequence[Prepared]") -> None:
+        """Record that the runtime stops before the code of these runs ran: the next life takes it for no crash."""
+        for one in resumed:
+            state: RunState = one.shell.state
+            if state.life == self.life and not self.has(state.run):
+                with contextlib.suppress(PerdureError):  # a log that fails at the end is told to who closes it
+                    suspended = Note(RunSuspended(tuple(state.in_flight)))
+                    self.system.transact(((one.shell, suspended),), correlation=state.run)
 
     async def _one_by_one(self, suspects: "Sequence[Prepared]", after: "asyncio.Task[None] | None") -> None:
         """Resume runs that may have killed the process, each when the one before is past the steps in question."""
@@ -449,18 +463,6 @@ class Engine:
         for run in list(self._waiters):
             self._tell(run, error)
 
-    async def account(self, run: str, block: Blocking) -> str:
-        """Return the account of a mismatch, with the recorded arguments beside the new ones where they differ."""
-        if not block.step:
-            return block.account
-        query = Query(stream=stream_id(f"run/{run}"), types=("step-started",), limit=PAGE)
-        for event in await self.system.log.read(query):
-            data = msgspec.json.decode(event.data or "{}")
-            if data.get("step") == block.step:
-                recorded = msgspec.json.encode(data.get("arguments")).decode()
-                return f"{block.account} | recorded arguments: {recorded} | now: {block.arguments.decode()}"
-        return block.account
-
     # Stop
 
     async def stop(self, drain_seconds: float) -> None:
@@ -502,6 +504,9 @@ def _as_tool(function: Callable[..., Any]) -> Tool[..., Any]:
     if not inspect.iscoroutinefunction(function):
         raise UsageError(f"ctx.step takes an async function; make {function!r} async, or a @tool, which may block")
     name = getattr(function, "__qualname__", "step").replace("<locals>.", "").replace("<lambda>", "lambda")
-    return Tool(
+    made: Tool[..., Any] = Tool(
         function, name=name, effect="idempotent", breaker=BreakerPolicy(), retry=NO_RETRY, timeout=None, reconcile=None
     )
+    # A tool that says nothing is broken; a function that says nothing, and does not promise to, is just a function.
+    made.declares_none = made.declares_none or "return" not in getattr(function, "__annotations__", {})
+    return made

@@ -130,7 +130,9 @@ class Fork:
             except asyncio.CancelledError:
                 self._driver.note_cancel(self._parent)
                 cancelled = True
+                before = len(self._running)
                 self._cancel_all()
+                self._count(before)
         return cancelled
 
     def _conclude(self, *, is_cancelled: bool) -> list[Any]:

@@ -14,7 +14,7 @@ from perdure.testing.disk import MemoryDisk
 
 
 class Crashable:
-    """`async with Crashable(path, workflows=[…]) as box`, then `box.open()`, `box.crash()`, `box.open()` …"""
+    """Runtimes one after the other: `async with Crashable(path, workflows=[…]) as box: rt = await box.open()`."""
 
     def __init__(self, storage: str | os.PathLike[str] | MemoryDisk | None = None, **options: Any) -> None:
         """Describe the runtimes to come; nothing is opened yet.
@@ -71,7 +71,7 @@ class Crashable:
     async def crash(self) -> None:
         """End the runtime as `kill -9` would: nothing more is written, what waited for the disk is lost.
 
-        Whoever waits for one of its runs gets `LogWriteError`.
+        Whoever waits for one of its runs, or for any answer of it, gets a `StoreError`.
 
         Raises:
             UsageError: none is open.

@@ -1,6 +1,6 @@
 """MemoryDisk: an event log in memory that stays when a runtime is closed or crashes, as a file would.
 
-It is the verified fake of the store, under the same contract tests as the SQLite log. The invariant: one owner at a time.
+It is the verified fake of the store, under the contract tests of the SQLite log. The invariant: one owner at a time.
 """
 
 import asyncio

@@ -125,7 +125,7 @@ class Then(Generic[S]):
             raise AssertionError(f"{self._command!r} was not refused, it led to:\n  {happened}")
         if not isinstance(self._refusal, error_type):
             text = f"{self._command!r} was refused with {_named(self._refusal)}, not with {error_type.__name__}"
-            raise AssertionError(text) from self._refusal
+            raise AssertionError(text) from self._refusal  # noqa: TRY004 - it is what a test fails with
         return self._refusal
 
     def _compare(self, what: str, expected: Sequence[object], actual: Sequence[object]) -> None:

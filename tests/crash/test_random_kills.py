@@ -21,6 +21,7 @@ KILLED = -9
 
 
 @pytest.mark.crash
+@pytest.mark.row("A0-23", "A3-79", "A3-83")
 @pytest.mark.parametrize("chain", range(CHAINS))
 def test_whatever_the_instant_of_a_kill_nothing_acknowledged_is_lost_and_nothing_finished_runs_again(
     chain: int, tmp_path: Path

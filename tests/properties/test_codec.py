@@ -1,4 +1,4 @@
-"""Events survive the way to the log and back: every type of the runtime, with any content, through blobs and upcasters."""
+"""Events survive the way to the log and back: every type of the runtime, with any content, through blobs, upcasted."""
 
 import json
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perdure.actors.tools.tool import ToolBehavior
@@ -22,7 +22,7 @@ from perdure.store.errors import (
 )
 from perdure.store.records import Blob, NewEvent, Recorded, StreamId
 
-KINDS = (*ToolBehavior.events, *RunBehavior.events, *LifeBehavior.events)
+KINDS: tuple[type[Event], ...] = (*ToolBehavior.events, *RunBehavior.events, *LifeBehavior.events)
 CODEC = Codec(KINDS)
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -52,6 +52,7 @@ def contents(blobs: tuple[Blob, ...]) -> Mapping[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__struct_config__.tag)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_every_event_comes_back_as_it_was(kind: type[Event], data: st.DataObject) -> None:
     event = data.draw(strategy_of(kind))

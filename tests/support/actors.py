@@ -54,7 +54,7 @@ class Send(Effect, frozen=True, tag="send"):
     text: str
 
 
-class InsufficientFunds(Rejected):  # noqa: N818 - an answer, not a fault
+class InsufficientFunds(Rejected):
     message = "asked for {asked}, there is {balance}"
     asked: int
     balance: int

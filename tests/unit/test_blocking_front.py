@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from perdure import AskTimeoutError, BlockingRuntime, Context, RunFailedError, StoreLockedError, UsageError, tool, workflow
+from perdure import (
+    AskTimeoutError,
+    BlockingRuntime,
+    Context,
+    RunFailedError,
+    StoreLockedError,
+    UsageError,
+    tool,
+    workflow,
+)
 from perdure.testing import MemoryDisk
 
 
@@ -42,7 +51,7 @@ def test_runs_and_calls_block_until_they_are_done(tmp_path: Path) -> None:
         with pytest.raises(AskTimeoutError):
             run.result(timeout=0)
         assert run.cancel("enough")
-        assert [event.type for event in rt.run("r").history()][0] == "run-started"
+        assert rt.run("r").history()[0].type == "run-started"
         assert rt.statistics().tools["double"].calls == 5
 
     with BlockingRuntime(tmp_path / "x.db", workflows=[add, forever]) as rt:
@@ -64,9 +73,8 @@ def test_it_is_refused_where_an_event_loop_runs_and_outside_of_its_block() -> No
 
 
 def test_a_front_that_cannot_be_opened_leaves_nothing_behind(tmp_path: Path) -> None:
-    with BlockingRuntime(tmp_path / "x.db"):
-        with pytest.raises(StoreLockedError), BlockingRuntime(tmp_path / "x.db"):
-            pytest.fail("two owners")
+    with BlockingRuntime(tmp_path / "x.db"), pytest.raises(StoreLockedError), BlockingRuntime(tmp_path / "x.db"):
+        pytest.fail("two owners")
 
 
 def test_a_front_that_is_never_opened_leaves_nothing_behind() -> None:
@@ -79,9 +87,13 @@ def test_a_front_that_is_never_opened_leaves_nothing_behind() -> None:
 
 
 def test_an_error_in_the_block_closes_the_log(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), BlockingRuntime(tmp_path / "x.db") as rt:
-        rt.call(double, 1)
-        raise ZeroDivisionError
+    def fail() -> None:
+        with BlockingRuntime(tmp_path / "x.db") as rt:
+            rt.call(double, 1)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
 
     with BlockingRuntime(tmp_path / "x.db") as rt:
         found: Any = rt.call(double, 2)

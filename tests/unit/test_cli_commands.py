@@ -11,8 +11,6 @@ from typing import cast
 import pytest
 import structlog
 
-from perdure.runtime.cli import perdure
-from perdure.runtime.cli.exits import Exit
 from perdure.store.sqlite import SqliteEventLog
 from tests.support.cli import Here
 from tests.support.logs import run as run_async
@@ -516,21 +514,3 @@ def test_the_help_lists_every_command_and_every_exit_code(here: Here) -> None:
 )
 def test_every_command_speaks_json(here: Here, command: str) -> None:
     assert "--json" in here(command, "--help").out
-
-
-@pytest.mark.parametrize("command", sorted(perdure.commands))
-def test_every_command_and_each_of_its_options_stands_in_the_reference(command: str) -> None:
-    reference = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
-    options = {name for option in perdure.commands[command].params for name in option.opts if name.startswith("--")}
-
-    _, found, text = reference.partition(f"\n## {command}\n")
-    section = text.partition("\n## ")[0]
-
-    assert found
-    assert sorted(name for name in options - {"--db"} if name not in section) == []
-
-
-def test_every_exit_code_stands_in_the_reference() -> None:
-    reference = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
-
-    assert [code for code in Exit if f"\n| {code.value} | " not in reference] == []

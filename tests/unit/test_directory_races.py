@@ -43,24 +43,22 @@ def test_a_run_that_came_and_went_while_it_was_read_is_read_again(
             while (await run.status()).status != "waiting":  # noqa: ASYNC110 - nobody tells when it is parked
                 await asyncio.sleep(0)
 
-    async def second_life() -> tuple[RunView, str]:
+    async def second_life() -> RunView:
         async with runtime() as opened:
+            directory, run = opened._system.directory, opened.run("nap", nap)
             monkeypatch.setattr(SqliteEventLog, "blobs", blobs)
-            asked = asyncio.create_task(read_status(opened))
+            asked = asyncio.create_task(run.status())
             while is_first:  # noqa: ASYNC110 - until the read is under way
                 await asyncio.sleep(0)
             await opened.resume()
-            while opened._engine.has("nap") or opened._system.directory.active(opened.run("nap")._stream):  # noqa: ASYNC110
+            while opened._engine.has("nap") or directory.active(run._stream):  # noqa: ASYNC110 - until it has ended and left
                 await asyncio.sleep(0)
             release.set()
-            return await asked, await opened.run("nap", nap).result()
+            await asked
+            assert directory._loading is not None
+            await directory._loading
+            return await run.status()
 
     asyncio.run(first_life())
-    view, result = asyncio.run(second_life())
 
-    assert view.status == "completed"
-    assert result == "awake"
-
-
-async def read_status(opened: Runtime) -> RunView:
-    return await opened.run("nap").status()
+    assert asyncio.run(second_life()).status == "completed"

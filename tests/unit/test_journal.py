@@ -105,6 +105,46 @@ def test_a_commit_that_fails_fails_all_that_waits_and_all_that_comes() -> None:
     assert run(scenario) == ["runtime: a commit ended with OSError: no such disk"] + ["waiter: True"] * 3
 
 
+def test_what_is_on_disk_is_told_even_when_the_log_fails_before_it_was() -> None:
+    class FailingBeside(SlowCommitter):
+        async def commit(self, batch: Batch) -> None:
+            if self.batches:  # the second begins before those who wait for the first are told
+                journals[0].fail(LogWriteError(detail="a checkpoint failed"))
+            await super().commit(batch)
+
+    async def scenario() -> tuple[Ticket, Ticket]:
+        committer = FailingBeside()
+        journal = journal_of(committer, ADA)
+        journals.append(journal)
+        first = journal.append(one(ADA, 0))
+        await ticks()
+        second = journal.append(one(ADA, 1))
+        committer.gate.release()
+        committer.gate.release()
+        await asyncio.wait_for(first, 10)
+        return first, second
+
+    journals: list[Journal] = []
+    first, second = run(scenario)
+
+    assert first.is_durable
+    assert second.error is not None
+
+
+def test_a_log_that_fails_while_nobody_waits_is_known_to_whoever_asks() -> None:
+    async def scenario() -> Ticket | None:
+        journal = journal_of(SlowCommitter(), ADA)
+        journal.fail(LogWriteError(detail="a checkpoint failed"))
+        with pytest.raises(LogWriteError, match="a checkpoint failed"):
+            await journal.flush()
+        return journal.barrier()
+
+    barrier = run(scenario)
+
+    assert barrier is not None
+    assert barrier.error is not None
+
+
 def test_followers_of_a_log_that_fails_are_told() -> None:
     async def scenario() -> None:
         committer = SlowCommitter()

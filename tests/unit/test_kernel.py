@@ -8,6 +8,7 @@ import pytest
 
 from perdure.actors.kernel.answer import Answer
 from perdure.actors.kernel.errors import ActorStoppedError, AskTimeoutError, MailboxFullError
+from perdure.actors.kernel.shell import Shell
 from perdure.store.errors import UnknownTagError, UsageError
 from perdure.store.memory import MemoryStorage
 from perdure.store.records import Append, NewEvent, StreamId, Unit
@@ -232,8 +233,6 @@ def test_a_transaction_that_one_actor_refuses_changes_none() -> None:
 
 
 def bob_effect(it: Bank) -> Any:
-    from perdure.actors.kernel.shell import Shell
-
     shell = it.system.directory.active(BOB)
     assert isinstance(shell, Shell)
     return shell

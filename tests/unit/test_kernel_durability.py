@@ -1,4 +1,4 @@
-"""Durable before visible: nothing leaves the process before what it rests on is on the disk; a failed append tells everybody."""
+"""Durable before visible: nothing leaves the process before what it rests on is on the disk; a failure tells all."""
 
 import asyncio
 from typing import Any
@@ -102,7 +102,12 @@ def test_a_failed_append_tells_everybody_who_waits_and_all_who_come() -> None:
         await it.balance(ADA)
         await it.balance(BOB)
         storage.hold()
-        answers = [it.ask(ADA, Deposit(1)), it.ask(BOB, GetBalance()), it.ask(ADA, Withdraw(99)), it.ask(BOB, Notify("no"))]
+        answers = [
+            it.ask(ADA, Deposit(1)),
+            it.ask(BOB, GetBalance()),
+            it.ask(ADA, Withdraw(99)),
+            it.ask(BOB, Notify("no")),
+        ]
         await turns()
         storage.failures.append(OSError("the disk is gone"))
         storage.let_go()

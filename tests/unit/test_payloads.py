@@ -45,7 +45,9 @@ def test_none_is_no_such_number(value: Any) -> None:
     assert encoded(value) == msgspec.to_builtins(value)
 
 
-@pytest.mark.parametrize("value", ["\ud800", ["a", "\udfff"], {"\ud800": 1}, object(), {1: object()}, {(1, 2): 3}, lambda: 1, 1j])
+@pytest.mark.parametrize(
+    "value", ["\ud800", ["a", "\udfff"], {"\ud800": 1}, object(), {1: object()}, {(1, 2): 3}, lambda: 1, 1j]
+)
 def test_what_is_not_json_is_refused(value: Any) -> None:
     with pytest.raises(UnencodableError, match="it cannot be recorded"):
         encoded(value)
@@ -99,9 +101,15 @@ def test_names_to_hide_can_be_chosen() -> None:
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text() | st.floats(allow_nan=False, allow_infinity=False),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.sampled_from(["password", "Token", "a", "$secret"]) | st.text(), inner, max_size=4),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.text()
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["password", "Token", "a", "$secret"]) | st.text(), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 

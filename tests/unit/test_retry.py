@@ -23,7 +23,13 @@ def test_one_attempt_is_never_retried() -> None:
 def test_the_backoff_doubles_up_to_its_cap() -> None:
     policy = Retry(attempts=9, backoff=timedelta(seconds=2), cap=timedelta(seconds=10), jitter=False)
 
-    assert [due(policy, attempt) for attempt in range(1, 6)] == [2 * SECOND, 4 * SECOND, 8 * SECOND, 10 * SECOND, 10 * SECOND]
+    assert [due(policy, attempt) for attempt in range(1, 6)] == [
+        2 * SECOND,
+        4 * SECOND,
+        8 * SECOND,
+        10 * SECOND,
+        10 * SECOND,
+    ]
     assert due(policy, 9) is None
 
 

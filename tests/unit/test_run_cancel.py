@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from perdure import Context, Retry, RunCancelledError, RunView, StepFailedError, tool, workflow
@@ -195,8 +196,6 @@ def test_a_cancel_that_comes_with_the_start_is_obeyed() -> None:
         async with box_with(wf) as box:
             rt = await box.open()
             stream = rt.run("r")._stream
-            import msgspec
-
             started = rt.ask(stream, StartRun("wf", msgspec.Raw(b"{}"), "", 1))
             asked = rt.ask(stream, CancelRun("at once"))
             await started

@@ -14,6 +14,7 @@ from perdure import (
     StepFailedError,
     Tool,
     ToolContext,
+    UnencodableError,
     tool,
     workflow,
 )
@@ -336,6 +337,20 @@ def test_only_a_step_in_doubt_can_be_settled() -> None:
             await rt.run("r").result()
 
     play(scenario)
+
+
+def test_a_result_of_another_type_than_the_tools_is_refused_when_it_is_given() -> None:
+    wf = paying(made("irreversible"))
+
+    async def scenario() -> Any:
+        async with box_with(wf) as box:
+            rt = await crash_in_flight(box, wf)
+            with pytest.raises(UnencodableError, match="pay#1"):
+                await rt.run("r").settle_done("pay#1", {"not": "text"})
+            await rt.run("r").settle_done("pay#1", "text")
+            return await rt.run("r").result()
+
+    assert play(scenario) == "text"
 
 
 def test_two_steps_in_doubt_are_settled_one_by_one() -> None:

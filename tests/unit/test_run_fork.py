@@ -33,10 +33,10 @@ async def hang(item: Any) -> Any:
     await asyncio.get_running_loop().create_future()
 
 
-async def replay_of(code: Callable[..., Any], box: Box, *, crashes: int = 2) -> Any:
-    """Run *code* until it sleeps for a day, crash and replay it, and return what it returns."""
+async def replay_of(wf: Workflow[..., Any], box: Box, *, crashes: int = 2) -> Any:
+    """Run *wf* until it sleeps for a day, crash and replay it, and return what it returns."""
     rt = await box.open()
-    run = await rt.with_options(id="r").start(Workflow(code, "wf") if not isinstance(code, Workflow) else code)
+    await rt.with_options(id="r").start(wf)
     await box.clock.settle()
     for _ in range(crashes):
         rt = await box.crash_and_reopen()

@@ -1,4 +1,4 @@
-"""A log that fails under running workflows: nothing goes on, everybody is told, and the next life goes on from what is there."""
+"""A log that fails under running workflows: nothing goes on, all are told, the next life takes up what is left."""
 
 import asyncio
 from typing import Any

@@ -20,7 +20,7 @@ def _no_attempts() -> None:
 
 
 @tool(retry=STEADY, failure_threshold=1000)
-async def flaky(succeeds_at: int, context: ToolContext) -> str:
+async def flaky(context: ToolContext, succeeds_at: int) -> str:
     attempts.append((context.attempt, context.idempotency_key))
     if context.attempt < succeeds_at:
         raise OSError(f"attempt {context.attempt}")
@@ -221,25 +221,27 @@ def test_a_result_that_reports_an_error_or_cannot_be_recorded_is_a_failure(value
     assert play(scenario) == expected
 
 
+class BrokenError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("even its text is broken")
+
+
+def misbehave(how: str) -> int:
+    match how:
+        case "exit":
+            raise SystemExit(3)
+        case "cancel":
+            raise asyncio.CancelledError
+        case "stop":
+            raise StopIteration
+        case "broken":
+            raise BrokenError
+        case _:
+            raise ExceptionGroup("many", [ValueError("one")])
+
+
 @pytest.mark.parametrize("is_async", [True, False])
 def test_whatever_a_tool_raises_is_its_failure_and_nobody_elses(is_async: bool) -> None:
-    class BrokenError(Exception):
-        def __str__(self) -> str:
-            raise RuntimeError("even its text is broken")
-
-    def misbehave(how: str) -> int:
-        match how:
-            case "exit":
-                raise SystemExit(3)
-            case "cancel":
-                raise asyncio.CancelledError
-            case "stop":
-                raise StopIteration
-            case "broken":
-                raise BrokenError
-            case _:
-                raise ExceptionGroup("many", [ValueError("one")])
-
     async def misbehave_later(how: str) -> int:
         return misbehave(how)
 

@@ -1,5 +1,6 @@
 """Sleeps, parking and deadlines: wall-clock facts that hold across restarts."""
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -249,8 +250,6 @@ def test_a_deadline_in_the_past_of_the_start_is_noticed() -> None:
 
 
 def test_a_time_limit_of_a_call_obeys_the_clock_and_is_a_failure() -> None:
-    import asyncio
-
     @tool(timeout=30)
     async def stuck() -> int:
         await asyncio.get_running_loop().create_future()
@@ -277,7 +276,10 @@ def test_a_time_limit_of_a_call_obeys_the_clock_and_is_a_failure() -> None:
             assert (await run.status()).in_flight == ("stuck#2",)
             await box.clock.advance(5)
             failed = await events(rt, "r", "step-failed")
-            assert [(f["error_type"], f["micros"]) for f in failed] == [("TimeoutError", 30_000000), ("TimeoutError", 5_000000)]
+            assert [(f["error_type"], f["micros"]) for f in failed] == [
+                ("TimeoutError", 30_000000),
+                ("TimeoutError", 5_000000),
+            ]
             return await run.result()
 
     first, second = play(scenario)

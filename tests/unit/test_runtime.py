@@ -1,6 +1,7 @@
 """The runtime as an application meets it: starting, finding, waiting, opening again, two of them side by side."""
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ import pytest
 from perdure import (
     Context,
     InvalidArgumentsError,
+    Query,
+    Retry,
     RunConflictError,
     RunFailedError,
     Runtime,
+    Secret,
     Settings,
     StoreLockedError,
     UnknownRunError,
@@ -353,8 +357,6 @@ def test_what_stands_under_a_secret_name_never_reaches_the_log() -> None:
 
 
 def test_a_secret_is_known_inside_of_tools_only_and_cut_out_of_what_they_say() -> None:
-    from perdure import Secret
-
     revealed: list[str] = []
 
     @tool
@@ -386,7 +388,7 @@ def test_a_secret_is_known_inside_of_tools_only_and_cut_out_of_what_they_say() -
             rt = await box.open()
             run = await rt.with_options(id="r").start(wf)
             result = await run.result()
-            text = "".join(event.data or "" for event in await rt.read(__import__("perdure").Query()))
+            text = "".join(event.data or "" for event in await rt.read(Query()))
             assert "s3cr3t" not in text
             [started, _] = await events(rt, "r", "step-started")
             assert started["arguments"] == {"key": {"$secret": "API"}}
@@ -436,10 +438,6 @@ def test_a_stop_lets_steps_in_flight_end_and_starts_none() -> None:
 
 def test_a_stop_does_not_wait_for_steps_that_only_wait_for_their_next_attempt() -> None:
     """No time passes on the test's clock: a stop that waited for the backoff would never end."""
-    from datetime import timedelta
-
-    from perdure import Retry
-
     gate = asyncio.Event()
 
     @tool(retry=Retry(attempts=5, backoff=timedelta(seconds=30), jitter=False))

@@ -1,6 +1,7 @@
 """The rules of a tool's actor: its circuit breaker and its figures, given / when / then."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,7 @@ from perdure.actors.tools.tool import (
     ToolBehavior,
     ToolState,
 )
+from perdure.actors.workflows.run import GetRun
 from perdure.store.errors import InternalError, UsageError
 from perdure.testing import Given, given
 
@@ -37,7 +39,7 @@ TIMEOUT = timedelta(seconds=300)
 microsecond = timedelta(microseconds=1)
 
 
-def a_tool(**policy: int) -> Given[ToolState]:
+def a_tool(**policy: Any) -> Given[ToolState]:
     return given(ToolBehavior({"search": BreakerPolicy(**policy)}), stream="tool/search")
 
 
@@ -92,10 +94,12 @@ def test_a_success_in_between_sets_the_count_back() -> None:
 def test_the_third_failure_in_a_row_opens_the_circuit() -> None:
     tool = failing(failing(a_tool(), "a"), "b")
 
-    tool.when(RecordFailure("c", 0, 10, "OSError", "down")).then([
-        failed("c"),
-        CircuitOpened(1, NOW, "3 failures in a row, last OSError"),
-    ])
+    tool.when(RecordFailure("c", 0, 10, "OSError", "down")).then(
+        [
+            failed("c"),
+            CircuitOpened(1, NOW, "3 failures in a row, last OSError"),
+        ]
+    )
 
 
 @pytest.mark.row("A0-11")
@@ -181,14 +185,14 @@ def test_several_probes_may_be_asked_for() -> None:
     tool = tool.when(RecordSuccess("p2", 2, 1)).then([CallSucceeded("search", "p2", 2, 1)])
     tool = tool.when(Admit("p3", 1)).then([ProbeAdmitted("p3", 1)])
     tool.when(Admit("p4", 1)).then([CallRefused("search", "p4", "a probe is in flight", 0)])
-    tool.when(RecordSuccess("p3", 2, 1)).then([CallSucceeded("search", "p3", 2, 1), CircuitClosed(3, tool._moment.steady)])
+    tool.when(RecordSuccess("p3", 2, 1)).then(
+        [CallSucceeded("search", "p3", 2, 1), CircuitClosed(3, tool._moment.steady)]
+    )
 
 
 def test_calls_of_former_lives_are_given_up_once() -> None:
-    tool = given(
-        ToolBehavior({}), [CallStarted("a", "idempotent", 1), CallStarted("b", "irreversible", 1), CallStarted("c", "read", 2)],
-        stream="tool/search",
-    )  # fmt: skip
+    started = [CallStarted("a", "idempotent", 1), CallStarted("b", "irreversible", 1), CallStarted("c", "read", 2)]
+    tool = given(ToolBehavior({}), started, stream="tool/search")
 
     assert tool.index.is_open
     tool = tool.when(GiveUpLost(2)).then([CallLost("a", "idempotent"), CallLost("b", "irreversible")], reply=2)
@@ -211,12 +215,10 @@ def test_the_figures_of_a_tool_that_was_never_called() -> None:
 @pytest.mark.parametrize(
     "policy", [{"failure_threshold": 0}, {"probes": 0}, {"successes_to_close": 0}, {"reset_timeout": timedelta(-1)}]
 )
-def test_a_policy_that_makes_no_sense_is_refused(policy: dict[str, int]) -> None:
+def test_a_policy_that_makes_no_sense_is_refused(policy: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         BreakerPolicy(**policy)
 
 
 def test_a_command_of_somebody_else_is_our_bug() -> None:
-    from perdure.actors.workflows.run import GetRun
-
     a_tool().when(GetRun()).then_refused(InternalError)
