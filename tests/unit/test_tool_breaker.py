@@ -9,9 +9,11 @@ import pytest
 
 import perdure.runtime.clock
 from perdure import BreakerPolicy, CircuitOpenError, tool
-from perdure.actors.tools.breaker import AGENT_POLICY
+from perdure.actors.tools.breaker import AGENT_POLICY, Admission, CircuitHalfOpened, CircuitOpened, ProbeAdmitted
+from perdure.actors.tools.events import CallRefused
+from perdure.actors.tools.tool import Admit, Guard, ToolBehavior
 from perdure.runtime.clock import SystemClock
-from perdure.testing import MemoryDisk
+from perdure.testing import MemoryDisk, given
 from tests.support.runs import on_both_logs, play, storage
 from tests.support.tools import MICROSECOND, Double, begun, box_of, dispatch, fail, figures, kinds, state
 
@@ -38,7 +40,7 @@ def test_three_failures_in_a_row_open_the_circuit_and_the_fourth_call_does_not_r
         alpha = Double()
         async with box_of(alpha) as box:
             rt = await box.open()
-            states = []
+            states: list[str] = []
             for _ in range(3):
                 await dispatch(rt, "alpha", "fail")
                 states.append(await state(rt))
@@ -395,7 +397,7 @@ def test_five_failing_calls_of_an_agent_open_its_circuit_and_the_next_one_is_tol
         agent = Double("agent", breaker=AGENT_POLICY)
         async with box_of(agent) as box:
             rt = await box.open()
-            states = []
+            states: list[str] = []
             for _ in range(5):
                 await dispatch(rt, "agent", "fail")
                 states.append(await state(rt, "agent"))
@@ -450,7 +452,7 @@ def test_three_successes_close_a_half_open_circuit_of_an_agent() -> None:
             rt = await box.open()
             await fail(rt, 5, "agent")
             await box.clock.advance(61)
-            states = []
+            states: list[str] = []
             for _ in range(3):
                 await dispatch(rt, "agent")
                 states.append(await state(rt, "agent"))
@@ -465,7 +467,7 @@ def test_any_failure_opens_a_half_open_circuit_and_the_successes_count_from_the_
         async with box_of(Double("agent", breaker=AGENT_POLICY)) as box:
             rt = await box.open()
             await fail(rt, 5, "agent")
-            states = []
+            states: list[str] = []
             for dos in (("ok", "ok", "fail"), ("ok", "ok", "ok")):
                 await box.clock.advance(61)
                 for do in dos:
@@ -485,7 +487,7 @@ def test_no_more_probes_are_in_flight_than_allowed_or_needed() -> None:
             rt = await box.open()
             await fail(rt, 3, "agent")
             await box.clock.advance(301)
-            held = []
+            held: list[int] = []
             tasks = await begun(box, *(dispatch(rt, "agent", "hold") for _ in range(5)))
             held.append(agent.held)
             for _ in range(2):
@@ -510,7 +512,7 @@ def test_a_tool_that_nobody_configured_has_the_defaults() -> None:
         disk = MemoryDisk()
         async with box_of(on=disk) as box:  # not even registered before it is called
             rt = await box.open()
-            states = []
+            states: list[str] = []
             for _ in range(3):
                 with pytest.raises(Exception, match="agent failed: RuntimeError"):
                     await rt.call(agent)
@@ -574,3 +576,17 @@ def test_a_tool_that_is_not_available_is_avoided_too() -> None:
             return "" if chosen is None else chosen.name
 
     assert play(scenario) == "b"
+
+
+def test_a_probe_that_asks_again_has_the_place_that_it_had() -> None:
+    behavior = ToolBehavior({"test": Guard(BreakerPolicy(failure_threshold=1, reset_timeout=timedelta(seconds=10)))})
+    opened = given(behavior, [CircuitOpened(1, 0, "a test")])
+    admitted = Admission(is_admitted=True, generation=2)
+
+    probing = opened.when(Admit("a", 1)).then(
+        [CircuitHalfOpened(2, 1767225600_000000), ProbeAdmitted("a", 1)], reply=admitted
+    )
+    again = probing.when(Admit("a", 1)).then([ProbeAdmitted("a", 1)], reply=admitted)
+
+    assert again.state.breaker.probes == (("a", 1),)
+    assert again.when(Admit("b", 1)).then([CallRefused("test", "b", "a probe is in flight", 0)])

@@ -23,7 +23,7 @@ def test_no_more_calls_run_than_allowed_and_the_others_come_in_the_order_of_aski
                 order.append(str(number))
 
             tasks = await begun(box, *(call(number) for number in range(5)))
-            seen = []
+            seen: list[int] = []
             for _ in range(5):
                 seen.append(alpha.held)
                 alpha.release()
@@ -160,7 +160,7 @@ def test_the_steps_of_runs_wait_for_a_place_too() -> None:
         async with box_of(alpha, workflows=[many]) as box:
             rt = await box.open()
             run = await rt.start(many)
-            seen = []
+            seen: list[int] = []
             for _ in range(5):
                 await box.clock.settle()
                 seen.append(alpha.held)

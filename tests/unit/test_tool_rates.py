@@ -264,8 +264,15 @@ def test_a_probe_whose_run_leaves_memory_while_it_waits_for_its_token_comes_back
 
 
 @pytest.mark.parametrize(
-    "options", [{"calls": 0}, {"per": timedelta(0)}, {"burst": 0}, {"max_wait": timedelta(-1)}], ids=str
+    "options",
+    [
+        {"calls": 0},
+        {"calls": 1, "per": timedelta(0)},
+        {"calls": 1, "burst": 0},
+        {"calls": 1, "max_wait": timedelta(-1)},
+    ],
+    ids=str,
 )
 def test_a_limit_that_makes_no_sense_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
-        RateLimit(**{"calls": 1, **options})
+        RateLimit(**options)

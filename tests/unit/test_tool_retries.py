@@ -74,7 +74,7 @@ def test_attempts_are_made_at_the_backoffs_times_until_one_succeeds() -> None:
         async with box_with(wf) as box:
             rt = await box.open()
             run = await rt.start(wf)
-            seen = []
+            seen: list[int] = []
             for wait in (0, 0.999, 0.001, 1.999, 0.001, 3.999, 0.001):
                 await box.clock.advance(wait)
                 seen.append(len(attempts))
@@ -105,7 +105,7 @@ def test_a_backoff_that_a_restart_interrupts_goes_on_where_it_was(kind: str, how
             run = await rt.start(wf)
             await box.clock.advance(20)
             rt = await getattr(box, how)()
-            seen = []
+            seen: list[int] = []
             for wait in (0, 19.999, 0.001):
                 await box.clock.advance(wait)
                 seen.append(len(attempts))
@@ -315,7 +315,7 @@ def test_an_attempt_is_not_made_before_the_answer_allows_it() -> None:
         async with box_with(wf) as box:
             rt = await box.open()
             await rt.start(wf)
-            seen = []
+            seen: list[int] = []
             for wait in (0, 29.999, 0.001):
                 await box.clock.advance(wait)
                 seen.append(len(attempts))
