@@ -28,7 +28,7 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
     burst: int | None = None
     """Calls that may start at once after a pause; as many as `calls` when left out."""
     max_wait: timedelta = timedelta(seconds=60)
-    """A call that would have to wait longer for its token is refused; a shorter wait is waited out, first come first."""
+    """A call that would have to wait longer for its token is refused; shorter ones are waited out in turn."""
 
     def __post_init__(self) -> None:
         if self.calls < 1 or self.per <= timedelta(0) or (self.burst is not None and self.burst < 1):

@@ -16,7 +16,7 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 def find(candidates: Iterable[Candidate], required: AbstractSet[str], *, partial: bool = False) -> list[Candidate]:
-    """Return those who have all that is *required*, or with *partial* any of it: the better match first, then in order."""
+    """Return those who have all that is *required*, or with *partial* any of it; the better match comes first."""
     matches = [(len(required & c.capabilities), c) for c in candidates]
     least = 1 if partial else len(required)
     fit = [(hits, c) for hits, c in matches if hits >= least]

@@ -48,7 +48,7 @@ from perdure.actors.workflows.run import (
 )
 from perdure.store.codec import blob_hashes
 from perdure.store.errors import InternalError, LogWriteError, PerdureError, UsageError
-from perdure.store.records import Loaded, StreamId, stream_id
+from perdure.store.records import Loaded, Query, StreamId
 
 T = TypeVar("T")
 

@@ -206,12 +206,14 @@ class BranchesFailed(Event, frozen=True, tag="branches-failed"):
 RunFact: TypeAlias = (
     RunSuspended | RunParked | RunBlocked | RunCompleted | RunFailed | RunCancelled
     | StepStarted | AttemptStarted | AttemptFailed | AttemptRefused | AttemptDelayed
-    | StepCompleted | StepFailed | StepCancelled | StepInDoubt | StepNotDone | ValueRecorded | TimerSet | TimerFired | BranchesOpened | BranchesFailed
+    | StepCompleted | StepFailed | StepCancelled | StepInDoubt | StepNotDone
+    | ValueRecorded | TimerSet | TimerFired | BranchesOpened | BranchesFailed
 )  # fmt: skip
 """What the run's own code reports, as opposed to what others ask of it."""
 
 RUN_EVENTS: tuple[type[Event], ...] = (
     RunStarted, RunResumed, RunSuspended, RunParked, RunBlocked, RunCancelRequested, RunCompleted, RunFailed,
     RunCancelled, StepStarted, AttemptStarted, AttemptFailed, AttemptRefused, AttemptDelayed,
-    StepCompleted, StepFailed, StepCancelled, StepInDoubt, StepNotDone, ValueRecorded, TimerSet, TimerFired, BranchesOpened, BranchesFailed,
+    StepCompleted, StepFailed, StepCancelled, StepInDoubt, StepNotDone,
+    ValueRecorded, TimerSet, TimerFired, BranchesOpened, BranchesFailed,
 )  # fmt: skip

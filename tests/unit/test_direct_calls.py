@@ -79,7 +79,7 @@ def test_an_open_circuit_refuses_also_after_a_crash_until_its_time_has_passed() 
             rt = await box.open()
             await rt.call(service, "hello")
             await fail(rt, 3)
-            with pytest.raises(CircuitOpenError, match="3 failures in a row"):
+            with pytest.raises(CircuitOpenError, match="3 of 3 calls failed"):
                 await rt.call(service, "hello")
             assert calls == ["hello", "fail", "fail", "fail"]
             rt = await box.crash_and_reopen()

@@ -65,7 +65,7 @@ def test_a_large_result_that_reports_an_error_still_does_in_its_preview() -> Non
 
 def test_an_error_without_end_is_recorded_with_an_end() -> None:
     @tool
-    async def alpha(how: str) -> dict[str, object]:
+    async def alpha(how: str) -> dict[str, Any]:
         if how == "raise":
             raise RuntimeError("x" * 100_000)
         return {"error": {"trace": "x" * 100_000}}

@@ -235,7 +235,7 @@ def test_an_answer_that_reports_an_error_is_a_failed_attempt() -> None:
     answers = [{"error": "busy"}, {"error": "busy"}, {"ok": 1}]
 
     @tool(retry=Retry(**QUICK))
-    async def odd() -> dict[str, object]:
+    async def odd() -> dict[str, Any]:
         return answers.pop(0)  # type: ignore[return-value]
 
     assert ends(odd) == "{'ok': 1}"
