@@ -85,5 +85,5 @@ def text_of_error(error: ToolError) -> str:
             return _json({"error": str(error)})
 
 
-def _json(value: dict[str, object]) -> str:
+def _json(value: Mapping[str, object]) -> str:
     return msgspec.json.encode(value).decode()

@@ -1,7 +1,7 @@
 """A process that brings its tools into a bad way and waits to be killed. No test.
 
-Run as `python -m tests.crash.survivor DIR`; it prints `ready` when a circuit is open, a backoff is being waited, a bucket
-of a rate limit is half empty, and all of it is durable.
+Run as `python -m tests.crash.survivor DIR`; it prints `ready` when a circuit is open, a backoff is being waited, a
+bucket of a rate limit is half empty, and all of it is durable.
 """
 
 import asyncio
