@@ -200,18 +200,21 @@ class Context:
         Raises:
             UsageError: a part is not a coroutine that has not started.
         """
-        branch = enter()
         try:
-            for part in parts:
-                if not asyncio.iscoroutine(part):
-                    raise UsageError(f"ctx.gather takes coroutines such as ctx.call(…), not {type(part).__name__}")
-            starts = [_starter(part) for part in parts]
-            return tuple(await Fork(branch, branch.key("gather"), starts, len(parts) or 1).join())
+            branch = enter()
+            try:
+                for part in parts:
+                    if not asyncio.iscoroutine(part):
+                        raise UsageError(f"ctx.gather takes coroutines such as ctx.call(…), not {type(part).__name__}")
+                starts = [_starter(part) for part in parts]
+                return tuple(await Fork(branch, branch.key("gather"), starts, len(parts) or 1).join())
+            finally:
+                branch.is_inside = False
         finally:
-            branch.is_inside = False
+            # Those that never started, also when the call itself is refused: Python would complain of them.
             for part in parts:
                 if asyncio.iscoroutine(part):
-                    part.close()  # those that never started
+                    part.close()
 
     @overload
     async def map(

@@ -69,7 +69,6 @@ def test_the_short_cut_changes_nothing(value: Any, as_text: bool) -> None:
     assert (reported(result) is not None) == is_failure
 
 
-@pytest.mark.row("A0-20")
 @pytest.mark.parametrize(
     ("value", "outcome"),
     [

@@ -373,6 +373,35 @@ def test_a_gather_of_something_else_than_coroutines_is_refused() -> None:
     assert calls == []
 
 
+def test_parts_of_a_gather_that_is_refused_leave_no_warning() -> None:
+    """The run is leaving memory: `ctx` refuses, and the coroutines that were made for it are closed."""
+
+    refused: list[str] = []
+
+    @workflow
+    async def wf(ctx: Context) -> None:
+        try:
+            await ctx.sleep(DAY)
+        except BaseException:  # noqa: BLE001 - the signal is what is looked at
+            try:
+                await ctx.gather(ctx.call(work, 1), ctx.call(work, 2))
+            except BaseException as signal:
+                refused.append(type(signal).__name__)
+                raise
+
+    async def scenario() -> None:
+        async with box_with(wf) as box:
+            rt = await box.open()
+            run = await rt.start(wf)
+            await box.clock.advance(DAY)
+            await run.result()
+
+    play(scenario)
+
+    assert refused == ["Parked"]
+    assert calls == []
+
+
 def test_steps_of_branches_are_keyed_by_their_place() -> None:
     async def code(ctx: Context) -> None:
         async def part(item: int) -> Any:
