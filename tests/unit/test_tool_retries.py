@@ -532,23 +532,6 @@ def test_a_late_outcome_that_moves_nothing_wakes_nobody(where: str) -> None:
     assert play(scenario) == 1
 
 
-def scenario() -> int:
-        async with box_of(alpha, workflows=[wf]) as box:
-            rt = await box.open()
-            tasks = await begun(box, *(dispatch(rt, "alpha", "hold") for _ in range(5)))
-            await fail(rt)
-            await rt.start(wf)
-            await box.clock.settle()
-            for _ in tasks:
-                alpha.release("fail")
-                await box.clock.settle()
-            for task in tasks:
-                await task
-            return len(await facts_of(rt, "call-refused"))
-
-    assert play(scenario) == 1
-
-
 def test_a_step_behind_a_circuit_that_an_operator_holds_open_writes_once_a_minute() -> None:
     alpha, wf = refused_run(attempts=2)
 
