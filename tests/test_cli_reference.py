@@ -1,13 +1,18 @@
-"""docs/cli.md names every command, every option and every exit code."""
+"""docs/cli.md names every command, option and exit code, docs/log.md every event and each of its fields."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from perdure.actors.tools.tool import ToolBehavior
+from perdure.actors.workflows.events import RUN_EVENTS
 from perdure.runtime.cli import perdure
+from perdure.runtime.cli.breakers import breakers
 from perdure.runtime.cli.exits import Exit
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "cli.md"
+LOG_REFERENCE = REFERENCE.with_name("log.md")
 
 
 @pytest.mark.parametrize("command", sorted(perdure.commands))
@@ -26,3 +31,23 @@ def test_every_exit_code_stands_in_the_reference() -> None:
     reference = REFERENCE.read_text(encoding="utf-8")
 
     assert [code for code in Exit if f"\n| {code.value} | " not in reference] == []
+
+
+@pytest.mark.parametrize("command", sorted(breakers.commands))
+def test_every_subcommand_and_each_of_its_options_stands_in_the_reference(command: str) -> None:
+    reference = REFERENCE.read_text(encoding="utf-8")
+    section = reference.partition("\n## breakers\n")[2].partition("\n## ")[0]
+    options = {name for option in breakers.commands[command].params for name in option.opts if name.startswith("--")}
+
+    assert f"breakers {command}" in section or f"|{command}" in section
+    assert sorted(name for name in options - {"--db"} if name not in section) == []
+
+
+@pytest.mark.parametrize("event", [*ToolBehavior.events, *RUN_EVENTS], ids=lambda event: event.__name__)
+def test_every_event_and_each_of_its_fields_stands_in_the_reference(event: Any) -> None:
+    reference = LOG_REFERENCE.read_text(encoding="utf-8")
+    tag = event.__struct_config__.tag
+
+    (row,) = [line for line in reference.splitlines() if line.startswith(f"| `{tag}` |")]
+
+    assert [field for field in event.__struct_fields__ if f"`{field}`" not in row.split("|")[2]] == []

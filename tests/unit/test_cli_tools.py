@@ -15,9 +15,6 @@ import pytest
 import structlog
 
 from perdure import CircuitOpenError, PerdureError, RateLimit, Runtime, tool
-from perdure.actors.tools.tool import ToolBehavior
-from perdure.actors.workflows.events import RUN_EVENTS
-from perdure.runtime.cli.breakers import breakers
 from perdure.runtime.cli.fleet import Fleet
 from perdure.store.reader import LogReader
 from perdure.store.sqlite import SqliteEventLog
@@ -471,26 +468,3 @@ def test_the_views_tell_tools_and_conversations_apart_and_who_refused(here: Here
         ("limited", None, "refused", "rate"),
     ]
     assert sql(here, "SELECT tool, conversation, state FROM breaker_changes") == [("chat", "a", "open")]
-
-
-# The reference
-
-
-@pytest.mark.parametrize("command", sorted(breakers.commands))
-def test_every_subcommand_and_each_of_its_options_stands_in_the_reference(command: str) -> None:
-    reference = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
-    section = reference.partition("\n## breakers\n")[2].partition("\n## ")[0]
-    options = {name for option in breakers.commands[command].params for name in option.opts if name.startswith("--")}
-
-    assert f"breakers {command}" in section or f"|{command}" in section
-    assert sorted(name for name in options - {"--db"} if name not in section) == []
-
-
-@pytest.mark.parametrize("event", [*ToolBehavior.events, *RUN_EVENTS], ids=lambda event: event.__name__)
-def test_every_event_and_each_of_its_fields_stands_in_the_reference(event: Any) -> None:
-    reference = (Path(__file__).parents[2] / "docs" / "log.md").read_text(encoding="utf-8")
-    tag = event.__struct_config__.tag
-
-    (row,) = [line for line in reference.splitlines() if line.startswith(f"| `{tag}` |")]
-
-    assert [field for field in event.__struct_fields__ if f"`{field}`" not in row.split("|")[2]] == []
