@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import perdure.runtime.clock
-from perdure import BreakerPolicy, CircuitOpenError, tool
+from perdure import BreakerPolicy, CircuitOpenError, Context, tool, workflow
 from perdure.actors.tools.breaker import AGENT_POLICY, Admission, CircuitHalfOpened, CircuitOpened, ProbeAdmitted
 from perdure.actors.tools.events import CallRefused
 from perdure.actors.tools.tool import Admit, Guard, ToolBehavior
@@ -257,6 +257,25 @@ def test_the_actor_of_a_conversation_stays_in_memory_as_long_as_a_call_is_made()
             return (await figures(rt, "alpha@ada")).calls, (await figures(rt, "alpha@ada")).successes
 
     assert play(scenario) == (3, 3)
+
+
+def test_the_actor_of_a_runs_own_circuit_stays_in_memory_as_long_as_a_step_is_made() -> None:
+    alpha = Double(scope="conversation")
+
+    @workflow
+    async def wf(ctx: Context) -> str:
+        return str(await ctx.call(alpha.tool, "hold"))
+
+    async def scenario() -> tuple[str, int]:
+        async with box_of(alpha, workflows=[wf]) as box:
+            rt = await box.open()
+            run = await rt.with_options(id="r1").start(wf)
+            await box.clock.advance(3600)
+            await rt.with_options(conversation="r1").dispatch("alpha", {"do": "ok"})
+            alpha.release()
+            return await run.result(), (await figures(rt, "alpha@r1")).calls
+
+    assert play(scenario) == ('{"did": "ok"}', 2)
 
 
 @pytest.mark.row("A0-23")

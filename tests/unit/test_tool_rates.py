@@ -175,6 +175,28 @@ def test_an_irreversible_call_that_a_crash_interrupts_in_its_wait_is_made_once()
     assert play(scenario) == ('{"did": "this"}', ["ok", "this"])
 
 
+def test_crashes_during_the_wait_for_a_token_are_not_blamed_on_the_step() -> None:
+    alpha = Double(rate=ONE_IN_TEN_SECONDS)
+
+    @workflow
+    async def wf(ctx: Context) -> str:
+        await ctx.call(alpha.tool, "ok")
+        return str(await ctx.call(alpha.tool, "this"))
+
+    async def scenario() -> tuple[str, list[bool]]:
+        async with box_of(alpha, workflows=[wf]) as box:
+            rt = await box.open()
+            run = await rt.start(wf)
+            for _ in range(4):
+                await box.clock.settle()
+                rt = await box.crash_and_reopen()
+            await box.clock.advance(10)
+            result = await rt.run(run.id, wf).result()
+            return result, [e["after_crash"] for e in await events(rt, run.id, "run-resumed")]
+
+    assert play(scenario) == ('{"did": "this"}', 4 * [False])
+
+
 def test_a_step_that_the_rate_limit_refuses_waits_durably_and_that_is_no_attempt() -> None:
     alpha = Double(rate=RateLimit(calls=1, per=timedelta(seconds=100), max_wait=timedelta(0)))
 

@@ -6,6 +6,9 @@ from typing import Any
 import pytest
 
 from perdure import BreakerPolicy, UsageError, tool
+from perdure.actors.tools.events import CallFailed
+from perdure.actors.tools.tool import Guard, RecordFailure, ToolBehavior
+from perdure.testing import given
 from tests.support.runs import play
 from tests.support.tools import MICROSECOND, Double, begun, box_of, dispatch, facts_of, figures, state
 
@@ -132,6 +135,36 @@ def test_an_excluded_error_is_neither_failure_nor_success(excluded: str) -> None
             return rows, after.state, after.calls, [one["counts"] for one in await facts_of(rt, "call-failed")]
 
     assert play(scenario) == ([0, 1, 1, 1, 2], "open", 5, [False, True, False, False, True])
+
+
+def test_an_excluded_error_is_in_no_window() -> None:
+    policy = BreakerPolicy(NEVER, minimum_calls=2, failure_rate=1.0, excluded=("LookupError",))
+
+    @tool(breaker=policy)
+    async def alpha(do: str) -> str:
+        raise NotFoundError(do) if do == "missing" else RuntimeError(do)
+
+    async def scenario() -> list[str]:
+        async with box_of(alpha) as box:
+            rt = await box.open()
+            seen: list[str] = []
+            for do in ("missing", "missing", "fail", "missing", "fail"):
+                await dispatch(rt, "alpha", do)
+                seen.append(await state(rt))
+            return seen
+
+    assert play(scenario) == 4 * ["closed"] + ["open"]
+
+
+@pytest.mark.row("A0-21")
+def test_arguments_that_did_not_fit_never_count_against_the_tool() -> None:
+    actor = given(ToolBehavior({"test": Guard(BreakerPolicy(failure_threshold=1))}))
+
+    after = actor.when(RecordFailure("a", 0, 5, "InvalidArgumentsError", "no", ("UsageError",))).then(
+        [CallFailed("test", "a", 0, 5, "InvalidArgumentsError", "no", at=1767225600_000000, counts=False)]
+    )
+
+    assert (after.state.breaker.circuit.value, after.state.breaker.failures) == ("closed", 0)
 
 
 def test_a_probe_that_ends_in_an_excluded_error_makes_room_for_another() -> None:
