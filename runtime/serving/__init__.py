@@ -1,0 +1,1 @@
+"""HTTP: what perdure serves, and what it asks of others that serve."""
