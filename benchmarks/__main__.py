@@ -6,7 +6,7 @@ from types import MappingProxyType
 import click
 from rich.console import Console
 
-from benchmarks import asks, guarded, journal, latency, memory, opening, replay, throughput
+from benchmarks import asks, guarded, journal, latency, memory, opening, replay, slots, throughput
 from benchmarks.machine import machine
 from benchmarks.report import Report, print_json, print_table
 from benchmarks.rows import Row, Size
@@ -21,6 +21,7 @@ GROUPS: Mapping[str, Callable[[Size], dict[str, Row]]] = MappingProxyType(
         "memory": memory.measure,
         "append": journal.measure,
         "guarded": guarded.measure,
+        "slots": slots.measure,
     }
 )
 

@@ -3,14 +3,10 @@
 All state is in the log and in what is passed here; two runtimes on two files in one process know nothing of each other.
 """
 
-import asyncio
 import contextlib
 import os
-import re
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeAlias, TypeVar
 
@@ -31,24 +27,34 @@ from perdure.actors.tools.outcome import Success
 from perdure.actors.tools.registry import Registry
 from perdure.actors.tools.selection import Candidate, select_best
 from perdure.actors.tools.statistics import ToolStatistics
-from perdure.actors.tools.tool import ForceCircuit, GetToolStatistics, GiveUpLost, Guard, ToolBehavior
+from perdure.actors.tools.tool import ForceCircuit, GetToolStatistics
+from perdure.actors.workflows.commands import StartRun
 from perdure.actors.workflows.definition import Workflow, digest
 from perdure.actors.workflows.engine import Engine
-from perdure.actors.workflows.run import RunBehavior, RunView, StartRun
+from perdure.actors.workflows.run import RunView
 from perdure.runtime.calls import DirectCall, call_tool
 from perdure.runtime.clock import HandMoved, SystemClock
 from perdure.runtime.dispatch import parse_arguments, text_of, text_of_error
+from perdure.runtime.figures import RuntimeStatistics
 from perdure.runtime.handle import RunHandle
-from perdure.runtime.life import RUNTIME, CloseRuntime, LifeBehavior, OpenRuntime, RuntimeOpened
+from perdure.runtime.life import RUNTIME, CloseRuntime
+from perdure.runtime.naming import check_conversation, check_principal, checked_run_id
+from perdure.runtime.opening import begin_life, by_name, make_system, resolver, start_clock
 from perdure.runtime.options import Options, OptionValues
 from perdure.runtime.recovery import Reconciler, WaitingRun
+from perdure.runtime.sandbox.backend import Backend
+from perdure.runtime.sandbox.config import ExecutorConfig
+from perdure.runtime.sandbox.executor import ToolExecutor
+from perdure.runtime.sandbox.tools import RUNTIME as RUNNING
+from perdure.runtime.sandbox.tools import TOOLS as SANDBOX_TOOLS
+from perdure.runtime.sandbox.trajectory import Trajectory
+from perdure.runtime.sandbox.wiring import Wiring
 from perdure.runtime.settings import Settings
 from perdure.runtime.threads import WorkerThreads
 from perdure.runtime.views import views
-from perdure.store.codec import Codec
 from perdure.store.errors import LogWriteError, PayloadTooLargeError, UnencodableError, UsageError
 from perdure.store.protocols import EventLog
-from perdure.store.records import LogStatistics, Query, Recorded, StreamId, stream_id
+from perdure.store.records import Query, Recorded, StreamId, stream_id
 from perdure.store.sqlite import SqliteEventLog
 
 P = ParamSpec("P")
@@ -58,25 +64,6 @@ _log = structlog.get_logger("perdure.runtime")
 
 OpenLog: TypeAlias = Callable[[Callable[[LogWriteError], None]], Awaitable[EventLog]]
 """Opens a log; it is given whom to tell, before anybody else, that the log takes no more writes."""
-
-CONVERSATION = re.compile(r"[!-~]{1,60}")
-"""What a conversation may be called: with a tool's name it makes a stream's."""
-
-MAX_ID_LENGTH = 128
-"""Of a run's id, so that idempotency keys stay below the limits of the services that they are sent to (255)."""
-
-
-class RuntimeStatistics(msgspec.Struct, frozen=True):
-    """Figures of an open runtime; everything they rest on is durable."""
-
-    life: int
-    """How often the log was opened for writing, this time included."""
-    runs_in_memory: int
-    actors_in_memory: int
-    failed_actors: dict[str, str]
-    """Actors that failed too often and are parked, with the reason."""
-    tools: dict[str, ToolStatistics]
-    log: LogStatistics
 
 
 class Runtime:
@@ -93,6 +80,8 @@ class Runtime:
         resume: bool = True,
         clock: Clock | None = None,
         log: OpenLog | None = None,
+        sandbox: Backend | None = None,
+        executor: ExecutorConfig | None = None,
     ) -> None:
         """Describe a runtime; nothing is opened before `async with`.
 
@@ -102,9 +91,13 @@ class Runtime:
             workflows: what can be run. Runs of others that are in the log wait for their code.
             settings: see `Settings`.
             secrets: values that `Secret(name).reveal()` gives; environment variables when left out.
-            resume: False leaves every open run asleep; `waiting()` says what waits and `resume()` goes on.
+            resume: False leaves every open run asleep, and calls in slots that a crash interrupted; `waiting()` says
+                what waits and `resume()` goes on.
             clock: time; the system's when left out.
             log: opens another event log than the file, such as `perdure.testing.MemoryDisk().open`.
+            sandbox: the machine that slots are on, such as `Bubblewrap("slots")`; without one there are none. It brings
+                the tools `bash`, `bash_stateful`, `read_file`, `write_file` and `tmux`, where these names are free.
+            executor: settings of slots and of the calls in them.
 
         Raises:
             UsageError: two tools or two workflows have the same name, or something is not one.
@@ -112,8 +105,8 @@ class Runtime:
         self.path = Path(path)
         self.settings = settings or Settings()
         self._tools = Registry(tools)
-        self._workflows = _by_name(workflows, Workflow, "workflow")
-        self._secrets = _resolver(secrets)
+        self._workflows = by_name(workflows, Workflow, "workflow")
+        self._secrets = resolver(secrets)
         self._resume_at_open = resume
         self._clock = clock or SystemClock()
         self._make_log = log
@@ -126,6 +119,13 @@ class Runtime:
         self._reconciler: Reconciler
         self._threads: WorkerThreads
         self._log: EventLog
+        self._executor = None if sandbox is None else ToolExecutor(sandbox, self._tools, executor)
+        if sandbox is None and executor is not None:
+            raise UsageError("executor=… are settings of slots: pass sandbox=… too")
+        if sandbox is not None:
+            for ours in (each for each in SANDBOX_TOOLS if each.name not in self._tools):
+                self._tools.register(ours)
+        self._wiring: Wiring | None = None
 
     # Opening and closing
 
@@ -135,6 +135,7 @@ class Runtime:
         Raises:
             StoreLockedError: another process, or another runtime of this one, owns the log; names it.
             CorruptLogError, NotALogError, SchemaTooNewError: the file cannot be used.
+            SandboxUnavailableError: this machine cannot isolate commands as asked.
         """
         if self._is_open:
             raise UsageError("this runtime is open already: make another one for another file")
@@ -147,12 +148,14 @@ class Runtime:
             await self._log.close()
             raise
         self._is_open = True
-        if self._resume_at_open:
-            try:
+        try:
+            if self._executor is not None:
+                await self._executor.start(resume=self._resume_at_open)
+            if self._resume_at_open:
                 await self._reconciler.resume_open()
-            except BaseException:
-                await self.close()
-                raise
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def _open_log(self) -> EventLog:
@@ -164,9 +167,7 @@ class Runtime:
 
     async def _wire(self) -> None:
         settings, log = self.settings, self._log
-        newest = await log.read(Query(limit=1, newest_first=True))
-        if isinstance(self._clock, SystemClock):
-            self._clock.start(asyncio.get_running_loop(), newest[0].at if newest else 0)
+        await start_clock(self._clock, log)
         self._threads = WorkerThreads(settings.worker_threads)
         if isinstance(self._clock, HandMoved):
             self._clock.attach(self._settle)
@@ -179,28 +180,14 @@ class Runtime:
             park_after=settings.park_after,
             max_active=settings.max_active_runs,
         )
-        behaviors = (ToolBehavior(Guards(self._tools)), RunBehavior(), LifeBehavior())
-        self._system = ActorSystem(
-            log,
-            Codec({kind for behavior in behaviors for kind in behavior.events}),
-            self._clock,
-            behaviors,
-            self._engine.interpreters,
-            mailbox_bound=settings.mailbox_bound,
-            idle_seconds=settings.idle_after.total_seconds(),
-        )
-        me = OpenRuntime(os.getpid(), socket.gethostname(), _version())
-        opened: RuntimeOpened = await self._system.ref(RUNTIME).ask(me)
-        await self._engine.attach(self._system, opened.life)
-        await self._give_up_lost_calls(opened.life)
+        self._system = make_system(log, self._engine, self._tools, self._clock, settings)
+        await begin_life(log, self._system, self._engine)
         self._reconciler = Reconciler(log, self._engine, self._clock)
-
-    async def _give_up_lost_calls(self, life: int) -> None:
-        after = ""
-        while page := await self._log.open_streams("tool/", after=after):
-            for row in page:
-                await self._system.ref(row.stream).ask(GiveUpLost(life))
-            after = page[-1].stream
+        if (executor := self._executor) is not None:
+            self._wiring = Wiring(self._engine, self._tools, self.redaction, executor.backend, executor.config)
+            executor.attach(self._wiring.surroundings(self._system))
+            invoker.prepare = lambda: RUNNING.set(self)
+            self._engine.on_closed = executor.run_ended
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
@@ -221,6 +208,7 @@ class Runtime:
         try:
             await self._reconciler.stop()
             await self._engine.stop(self.settings.drain.total_seconds())
+            await self._detach()
             self._system.ref(RUNTIME).tell(CloseRuntime())
             await self._system.stop()
         finally:
@@ -239,13 +227,23 @@ class Runtime:
             return
         self._is_open = False
         self._log.abandon()
-        self._engine.log_failed(LogWriteError(detail="the runtime was abandoned"))
+        abandoned = LogWriteError(detail="the runtime was abandoned")
+        self._engine.log_failed(abandoned)
+        if self._executor is not None:
+            self._executor.log_failed(abandoned)
         await self._reconciler.stop()
         await self._engine.stop(0)
+        await self._detach()
         with contextlib.suppress(LogWriteError):
             await self._system.stop()
         self._threads.close()
         self._leave_clock()
+
+    async def _detach(self) -> None:
+        if self._executor is not None:
+            await self._executor.detach()
+        if self._wiring is not None:
+            await self._wiring.aclose()
 
     async def _settle(self) -> bool:
         """Wait until no other thread works for this runtime; return whether one did."""
@@ -259,6 +257,8 @@ class Runtime:
         _log.error("the log failed: the runtime stops", error=str(error))
         if self._is_open:
             self._engine.log_failed(LogWriteError(detail=str(error)))
+            if self._executor is not None:
+                self._executor.log_failed(LogWriteError(detail=str(error)))
 
     def _opened(self) -> None:
         if not self._is_open:
@@ -287,6 +287,7 @@ class Runtime:
         conversation: str | None = None,
         limit_key: str = "",
         timeout: timedelta | None = None,
+        principal: str | None = None,
     ) -> Options:
         """Return a way to start runs and to call tools with options.
 
@@ -297,14 +298,23 @@ class Runtime:
                 is a conversation of its own when left out.
             limit_key: for `call` and `dispatch`: whose bucket of the tool's rate limit the token comes from.
             timeout: for `call` and `dispatch`: how long the tool may take.
+            principal: who asks, as the log is to name them; a run's tools are told too (`ToolContext.principal`), also
+                after a restart. It is written down, not checked.
 
         Raises:
-            UsageError: the conversation's id is not 1 to 60 printable ASCII characters without a space.
+            UsageError: the conversation's id is not 1 to 60 printable ASCII characters without a space, or the
+                principal is not 1 to 200 printable characters.
         """
-        if conversation is not None and not CONVERSATION.fullmatch(conversation):
-            detail = f"a conversation's id is 1 to 60 printable ASCII characters without a space, not {conversation!r}"
-            raise UsageError(detail)
-        values = OptionValues(id=id, deadline=deadline, conversation=conversation, limit_key=limit_key, timeout=timeout)
+        check_conversation(conversation)
+        check_principal(principal)
+        values = OptionValues(
+            id=id,
+            deadline=deadline,
+            conversation=conversation,
+            limit_key=limit_key,
+            timeout=timeout,
+            principal=principal,
+        )
         return Options(self, values)
 
     async def start_run(self, workflow: Workflow[..., R], data: bytes, options: OptionValues) -> RunHandle[R]:
@@ -312,7 +322,7 @@ class Runtime:
         self._opened()
         if self._workflows.get(workflow.name) is not workflow:
             raise UsageError(f"{workflow.name} is not registered: Runtime(…, workflows=[{workflow.name}])")
-        run = str(uuid_utils.uuid7()) if options.id is None else _run_id(options.id)
+        run = str(uuid_utils.uuid7()) if options.id is None else checked_run_id(options.id)
         until = None
         if options.deadline is not None:
             until = self._clock.moment().now + options.deadline // timedelta(microseconds=1)
@@ -323,13 +333,14 @@ class Runtime:
             self._engine.life,
             until,
             options.conversation,
+            options.principal,
         )
-        await self._system.ref(stream_id(f"run/{run}")).ask(command)
+        await self.ask(stream_id(f"run/{run}"), command, principal=options.principal)
         return RunHandle(self, run, workflow.result_decoder)
 
     def run(self, run_id: str, workflow: Workflow[..., R] | None = None) -> RunHandle[R]:
         """Return a handle to a run by its id, whether it exists or not; with *workflow*, its result is typed."""
-        return RunHandle(self, _run_id(run_id), None if workflow is None else workflow.result_decoder)
+        return RunHandle(self, checked_run_id(run_id), None if workflow is None else workflow.result_decoder)
 
     # Tools
 
@@ -354,14 +365,15 @@ class Runtime:
     async def call_encoded(self, tool: Tool[..., Any], arguments: bytes, options: OptionValues) -> Success:
         """Call a tool with encoded arguments. See `call`."""
         self._opened()
-        call = DirectCall(tool, arguments, options.timeout, options.conversation, options.limit_key)
+        call = DirectCall(tool, arguments, options.timeout, options.conversation, options.limit_key, options.principal)
         return await call_tool(self._engine, call)
 
     async def dispatch(self, tool: str, arguments: str | bytes | Mapping[str, Any] = "{}") -> str:
         """Make a call as a model asks for it, by name and with a JSON object, and return what the model is told.
 
         Never raises for what goes wrong with the call: the text is then a JSON object with the key `error`. An unknown
-        name, or arguments that do not fit, count against nobody.
+        name, or arguments that do not fit, count against nobody. Of a result over 64 KiB the model gets a preview; the
+        log keeps all of it, and `blob` returns it by the `sha256` of the preview.
 
         Raises:
             LogWriteError, BacklogFullError: the log refused.
@@ -409,8 +421,31 @@ class Runtime:
         name = f"tool/{tool}" if conversation is None else f"tool/{tool}@{conversation}"
         changed: bool = await self.ask(stream_id(name), ForceCircuit(to, because), principal=who)
         if changed:
-            self._engine.circuit_moved(stream_id(name))
+            self._engine.toolbox.circuit_moved(stream_id(name))
         return changed
+
+    # Slots
+
+    @property
+    def executor(self) -> ToolExecutor:
+        """What runs the calls of trajectories.
+
+        Raises:
+            UsageError: this runtime has no slots.
+        """
+        if self._executor is None:
+            raise UsageError("this runtime has no slots: write Runtime(…, sandbox=Bubblewrap('slots'))")
+        return self._executor
+
+    def trajectory(self, trajectory_id: str) -> Trajectory:
+        """Return the handle of a sequence of calls that shares one slot; nothing happens before its first call.
+
+        Raises:
+            UsageError: this runtime has no slots.
+        """
+        self._opened()
+        _ = self.executor
+        return Trajectory(self, trajectory_id)
 
     # Recovery
 
@@ -427,6 +462,8 @@ class Runtime:
         """
         self._opened()
         if run is None:
+            if self._executor is not None:
+                await self._executor.resume()
             await self._reconciler.resume_open()
         else:
             await self._reconciler.resume_run(stream_id(f"run/{run}"))
@@ -458,6 +495,7 @@ class Runtime:
             failed_actors={str(stream): reason for stream, reason in self._system.directory.parked().items()},
             tools=figures,
             log=self._log.statistics(),
+            slots=None if self._executor is None else self._executor.statistics(),
         )
 
     async def read(self, query: Query) -> list[Recorded]:
@@ -470,10 +508,16 @@ class Runtime:
         self._opened()
         return self._log.tail(after, query)
 
-    def ask(self, stream: StreamId, message: Command, *, principal: str | None = None) -> Answer[Any]:
-        """Ask an actor, in the name of *principal*; from any thread."""
+    async def blob(self, sha256: str) -> bytes | None:
+        """Return a large value of the log by its hash, such as the one in the preview of a result; None if unknown."""
         self._opened()
-        return self._system.ref(stream).ask(message, principal=principal)
+        return (await self._log.blobs([sha256])).get(sha256)
+
+    def ask(self, stream: StreamId, message: Command, *, principal: str | None = None) -> Answer[Any]:
+        """Ask an actor, in the name of *principal*; from any thread. What a run is asked is correlated with it."""
+        self._opened()
+        kind, _, name = stream.partition("/")
+        return self._system.ref(stream).ask(message, correlation=name if kind == "run" else None, principal=principal)
 
     def until_ended(self, run: str) -> Answer[RunView]:
         """Return the answer to come when a run is closed or blocked."""
@@ -497,53 +541,3 @@ class Runtime:
             UnencodableError, PayloadTooLargeError: it cannot be.
         """
         return encode_payload(value, where=where, redaction=self.redaction)
-
-
-class Guards(Mapping[str, Guard]):
-    """What stands before the registered tools, as they are registered."""
-
-    def __init__(self, tools: Registry) -> None:
-        self._tools = tools
-
-    def __getitem__(self, name: str) -> Guard:
-        return self._tools[name].guard
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Return a guard; asked twice for each step, and Mapping's own way is by an exception."""
-        tool = self._tools.get(name)
-        return default if tool is None else tool.guard
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tools)
-
-    def __len__(self) -> int:
-        return len(self._tools)
-
-
-def _by_name(things: Iterable[Any], kind: type[Any], word: str) -> dict[str, Any]:
-    named: dict[str, Any] = {}
-    for thing in things:
-        if not isinstance(thing, kind):
-            raise UsageError(f"{thing!r} is not a {word}: decorate it with @{word}")
-        if named.setdefault(thing.name, thing) is not thing:
-            raise UsageError(f"two {word}s are called {thing.name!r}: give one of them another name, @{word}(name=…)")
-    return named
-
-
-def _resolver(secrets: Mapping[str, str] | Callable[[str], str | None] | None) -> Callable[[str], str | None]:
-    if secrets is None:
-        return os.environ.get
-    return secrets if callable(secrets) else secrets.get
-
-
-def _run_id(run: str) -> str:
-    if not run or len(run) > MAX_ID_LENGTH or not all("!" <= c <= "~" for c in run):
-        raise UsageError(f"a run's id is 1 to {MAX_ID_LENGTH} printable ASCII characters without a space, not {run!r}")
-    return run
-
-
-def _version() -> str:
-    try:
-        return version("perdure")
-    except PackageNotFoundError:
-        return "unknown"

@@ -13,7 +13,8 @@ from perdure.actors.kernel.errors import AskTimeoutError
 from perdure.actors.tools.definition import Tool
 from perdure.actors.workflows.definition import Workflow
 from perdure.actors.workflows.run import RunView
-from perdure.runtime.app import Runtime, RuntimeStatistics
+from perdure.runtime.app import Runtime
+from perdure.runtime.figures import RuntimeStatistics
 from perdure.runtime.handle import RunHandle
 from perdure.store.errors import UsageError
 from perdure.store.records import Recorded

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from perdure.actors.kernel.payloads import PayloadDecoder
+from perdure.actors.workflows.commands import CancelRun, GetRun, SettleStep
 from perdure.actors.workflows.errors import RunBlockedError, RunCancelledError, RunFailedError
 from perdure.actors.workflows.events import StepCompleted, StepFailed, StepNotDone
-from perdure.actors.workflows.run import CancelRun, GetRun, RunView, SettleStep
+from perdure.actors.workflows.run import RunView
 from perdure.store.records import Query, Recorded, StreamId
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ class OptionValues(msgspec.Struct, frozen=True, kw_only=True):
     conversation: str | None = None
     limit_key: str = ""
     timeout: timedelta | None = None
+    principal: str | None = None
 
 
 class Options:

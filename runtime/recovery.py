@@ -91,7 +91,7 @@ class Reconciler:
             after = page[-1].stream
 
     async def _resume(self, streams: Sequence[StreamId]) -> None:
-        for stream, outcome in await self._engine.resume_many(streams):
+        for stream, outcome in await self._engine.resumer.resume_many(streams):
             run = stream.partition("/")[2]
             if isinstance(outcome, PerdureError):
                 self._reasons[run] = str(outcome)

@@ -89,3 +89,57 @@ SELECT e.position,
 FROM events AS e
 JOIN streams AS s ON s.id = e.stream
 WHERE e.type IN ('circuit-opened', 'circuit-half-opened', 'circuit-closed', 'circuit-forced');
+
+-- One row a holder of a slot. `because` says why it left, or is leaving; `released_at` is null while it holds the slot.
+CREATE VIEW slot_leases AS
+SELECT taken.position,
+       substr(s.name, 6) AS slot,
+       taken.data ->> '$.lease' AS lease,
+       taken.data ->> '$.trajectory' AS trajectory,
+       taken.at AS acquired_at,
+       gone.at AS released_at,
+       CASE gone.type
+           WHEN 'slot-quarantined' THEN 'quarantined: ' || (gone.data ->> '$.reason')
+           ELSE (SELECT begun.data ->> '$.because'
+                 FROM events AS begun
+                 WHERE begun.stream = taken.stream
+                   AND begun.version > taken.version
+                   AND begun.version < coalesce(gone.version, 9223372036854775807)
+                   AND begun.type = 'slot-release-begun')
+       END AS because
+FROM events AS taken
+JOIN streams AS s ON s.id = taken.stream
+LEFT JOIN events AS gone ON gone.stream = taken.stream
+    AND gone.version = (SELECT e.version
+                        FROM events AS e
+                        WHERE e.stream = taken.stream
+                          AND e.version > taken.version
+                          AND e.type IN ('slot-released', 'slot-quarantined')
+                        ORDER BY e.version
+                        LIMIT 1)
+WHERE s.kind = 'slot' AND taken.type = 'slot-acquired';
+
+-- One row a call of a trajectory. `success` is null while it has no outcome, and of one that was cancelled; `in_doubt`
+-- tells whether somebody has to say what became of it; `slot` is where it was last sent, null: to a tool server.
+CREATE VIEW executions AS
+SELECT substr(s.name, 12) AS trajectory,
+       e.data ->> '$.execution' AS execution,
+       max(e.data ->> '$.tool') AS tool,
+       max(e.data ->> '$.effect') AS effect,
+       nullif(substr(max(CASE e.type WHEN 'execution-requested'
+                         THEN printf('%020d', e.version) || coalesce(e.data ->> '$.slot', '') END), 21), '') AS slot,
+       max(e.data ->> '$.attempt') AS attempts,
+       min(e.at) AS requested_at,
+       max(CASE WHEN e.type IN ('execution-completed', 'execution-cancelled', 'execution-settled') THEN e.at END) AS ended_at,
+       max(CASE WHEN e.type IN ('execution-completed', 'execution-settled') THEN e.data ->> '$.success' END) AS success,
+       max(CASE e.type
+           WHEN 'execution-completed' THEN nullif(e.data ->> '$.error', '')
+           WHEN 'execution-cancelled' THEN e.data ->> '$.reason'
+       END) AS error,
+       max(CASE e.type WHEN 'execution-requested' THEN 0 WHEN 'execution-in-doubt' THEN 1 ELSE 2 END) = 1 AS in_doubt,
+       min(e.position) AS position
+FROM events AS e
+JOIN streams AS s ON s.id = e.stream
+WHERE s.kind = 'trajectory'
+  AND e.type IN ('execution-requested', 'execution-completed', 'execution-cancelled', 'execution-in-doubt', 'execution-settled')
+GROUP BY e.stream, e.data ->> '$.execution';

@@ -7,7 +7,7 @@ a payload may contain (the actors check that before). Invariant: `decode(encode(
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import msgspec
 
@@ -29,6 +29,9 @@ BLOB_THRESHOLD_BYTES = 64 * 1024
 EVENT_LIMIT_BYTES = 16 * 1024 * 1024
 """The hard limit of one event with its blobs; what is larger belongs in a file whose path is recorded."""
 
+OptionalPayload: TypeAlias = msgspec.Raw | msgspec.UnsetType
+"""A payload that is for readers only: no state rests on it. Left out when unset; a load leaves its blob where it is."""
+
 _NULL = msgspec.Raw(b"null")
 _NO_BLOBS: Mapping[str, bytes] = MappingProxyType({})
 _hash_map = msgspec.json.Decoder(dict[str, str])
@@ -45,7 +48,7 @@ class Event(msgspec.Struct, frozen=True):
 class _Entry:
     """What the codec knows of one event type."""
 
-    __slots__ = ("decode", "kind", "payload_fields", "prefix", "tag", "version")
+    __slots__ = ("decode", "kind", "optional_fields", "payload_fields", "prefix", "tag", "version")
 
     def __init__(self, kind: type[Event], tag: str) -> None:
         self.kind = kind
@@ -53,7 +56,9 @@ class _Entry:
         self.version = kind.type_version
         self.decode = msgspec.json.Decoder(kind).decode
         self.prefix = len(f'{{"type":"{tag}"')
-        self.payload_fields = tuple(f.name for f in msgspec.structs.fields(kind) if f.type is msgspec.Raw)
+        fields = msgspec.structs.fields(kind)
+        self.optional_fields = frozenset(f.name for f in fields if f.type == OptionalPayload)
+        self.payload_fields = tuple(f.name for f in fields if f.type is msgspec.Raw or f.type == OptionalPayload)
 
 
 class Codec:
@@ -120,7 +125,8 @@ class Codec:
             raise PayloadTooLargeError(where=f"event {entry.tag}", size=size, limit=self._limit)
         blobs: dict[str, Blob] = {}
         for name in entry.payload_fields:
-            value = bytes(getattr(event, name))
+            given = getattr(event, name)
+            value = b"" if given is msgspec.UNSET else bytes(given)
             if len(value) > self._threshold:
                 blobs[name] = Blob(sha256=hashlib.sha256(value).hexdigest(), data=value)
         small = msgspec.structs.replace(event, **dict.fromkeys(blobs, _NULL))
@@ -130,6 +136,8 @@ class Codec:
 
     def decode(self, recorded: Recorded, blobs: Mapping[str, bytes] = _NO_BLOBS) -> Event:
         """Return the event; *blobs* holds the contents that `blob_hashes(recorded)` names.
+
+        An optional payload whose blob is not among them is unset; `needed_blobs` leaves those out.
 
         Raises:
             UnknownTagError: no registered type has the tag, or the version is newer than the type's.
@@ -146,16 +154,32 @@ class Codec:
             else:
                 event = entry.decode(recorded.data)
             if recorded.blobs is not None:
-                hashes = _hash_map.decode(recorded.blobs)
-                event = msgspec.structs.replace(event, **{n: msgspec.Raw(blobs[h]) for n, h in hashes.items()})
+                event = msgspec.structs.replace(event, **_large(recorded.blobs, entry, blobs))
         except Exception as error:  # whatever an upcaster raises, its stream is blocked and no other
             raise _undecodable(recorded, str(error)) from error
         return event
+
+    def needed_blobs(self, recorded: Iterable[Recorded]) -> set[str]:
+        """Return the hashes of the blobs without which the events cannot be decoded."""
+        needed: set[str] = set()
+        for event in recorded:
+            if event.blobs is not None:
+                entry = self._by_tag.get(event.type)
+                optional = frozenset[str]() if entry is None else entry.optional_fields
+                needed.update(h for name, h in _hash_map.decode(event.blobs).items() if name not in optional)
+        return needed
 
 
 def blob_hashes(recorded: Iterable[Recorded]) -> set[str]:
     """Return the hashes of all blobs that the events refer to."""
     return {h for event in recorded if event.blobs is not None for h in _hash_map.decode(event.blobs).values()}
+
+
+def _large(hashes: str, entry: _Entry, blobs: Mapping[str, bytes]) -> dict[str, OptionalPayload]:
+    return {
+        name: msgspec.UNSET if name in entry.optional_fields and sha256 not in blobs else msgspec.Raw(blobs[sha256])
+        for name, sha256 in _hash_map.decode(hashes).items()
+    }
 
 
 def _without_tag(data: bytes, entry: _Entry) -> bytes:
@@ -168,7 +192,7 @@ def _lift(recorded: Recorded, text: str, kind: type[Event]) -> dict[str, Any]:
     data: dict[str, Any] = msgspec.json.decode(text)
     for version in range(recorded.type_version, kind.type_version):
         data = kind.upcasters[version](data)
-    raws = {f.encode_name for f in msgspec.structs.fields(kind) if f.type is msgspec.Raw}
+    raws = {f.encode_name for f in msgspec.structs.fields(kind) if f.type is msgspec.Raw or f.type == OptionalPayload}
     return {k: msgspec.Raw(msgspec.json.encode(v)) if k in raws else v for k, v in data.items()}
 
 

@@ -144,6 +144,10 @@ class LogReader:
         with _translated(self.path):
             return dict(self._connection.execute(queries()["blobs"], (wanted,)).fetchall())
 
+    def blob(self, sha256: str) -> bytes | None:
+        """Return the content of one blob, None when the log has none of that hash."""
+        return self.blobs([sha256]).get(sha256)
+
     def sql(self, query: str, parameters: Sequence[object] = ()) -> Table:
         """Run one SELECT of the caller's; everything else is refused.
 

@@ -39,7 +39,21 @@ MAY_OPEN_FILES = {
     "perdure.store.lock": "the owner's lock is a file of its own beside the log",
     "perdure.store.queries": "it reads the SQL that is shipped with the package",
     "perdure.runtime.views": "it reads the SQL that is shipped with the package",
+    "perdure.runtime.cli.artifacts": "it writes the file that a person names, when the log is closed",
     "perdure.runtime.cli.loading": "it reads the input that a person names, before a log is opened",
+    "perdure.runtime.sandbox.bubblewrap": "it writes the /etc and the filter that its jails share",
+    "perdure.runtime.sandbox.cgroup": "control groups are set by writing files of the kernel's",
+    "perdure.runtime.sandbox.emptying": "it opens folders of slots that it empties, and no file",
+    "perdure.runtime.sandbox.outcomes": "it keeps how executions ended, in files beside each slot",
+    "perdure.runtime.sandbox.place": "it keeps the newest lease of a slot in a file of its own",
+    "perdure.runtime.sandbox.process": "it reads the exit code that a command's shell wrote down",
+    "perdure.runtime.sandbox.processes": "it reads /proc",
+    "perdure.runtime.cli.servers": "it reads the token that a person names, before a log is opened",
+    "perdure.runtime.sandbox.beneath": "it opens paths of slots, which cannot leave their folder",
+    "perdure.runtime.sandbox.openat": "it is how",
+    "perdure.runtime.sandbox.packing": "it packs an archive in memory",
+    "perdure.runtime.sandbox.multiplexer": "it writes the script that runs tmux in the jail",
+    "perdure.runtime.sandbox.transcript": "it keeps how far a slot's terminal was read",
 }
 
 FILE_METHODS = {"read_bytes", "read_text", "write_bytes", "write_text", "copyfile", "copyfileobj", "copy2", "fdopen"}

@@ -5,11 +5,15 @@ from typing import Any
 
 import pytest
 
+from perdure.actors.slots.slot import SlotBehavior
+from perdure.actors.slots.trajectory import TrajectoryBehavior
 from perdure.actors.tools.tool import ToolBehavior
 from perdure.actors.workflows.events import RUN_EVENTS
 from perdure.runtime.cli import perdure
+from perdure.runtime.cli.artifacts import artifacts
 from perdure.runtime.cli.breakers import breakers
 from perdure.runtime.cli.exits import Exit
+from perdure.runtime.cli.slots import slots
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "cli.md"
 LOG_REFERENCE = REFERENCE.with_name("log.md")
@@ -33,17 +37,26 @@ def test_every_exit_code_stands_in_the_reference() -> None:
     assert [code for code in Exit if f"\n| {code.value} | " not in reference] == []
 
 
-@pytest.mark.parametrize("command", sorted(breakers.commands))
-def test_every_subcommand_and_each_of_its_options_stands_in_the_reference(command: str) -> None:
-    reference = REFERENCE.read_text(encoding="utf-8")
-    section = reference.partition("\n## breakers\n")[2].partition("\n## ")[0]
-    options = {name for option in breakers.commands[command].params for name in option.opts if name.startswith("--")}
+GROUPS = (breakers, slots, artifacts)
 
-    assert f"breakers {command}" in section or f"|{command}" in section
+
+@pytest.mark.parametrize(
+    ("group", "command"), [(group.name or "", name) for group in GROUPS for name in sorted(group.commands)]
+)
+def test_every_subcommand_and_each_of_its_options_stands_in_the_reference(group: str, command: str) -> None:
+    reference = REFERENCE.read_text(encoding="utf-8")
+    section = reference.partition(f"\n## {group}\n")[2].partition("\n## ")[0]
+    found = next(each for each in GROUPS if each.name == group).commands[command]
+    options = {name for option in found.params for name in option.opts if name.startswith("--")}
+
+    assert f"{group} {command}" in section or f"|{command}" in section
     assert sorted(name for name in options - {"--db"} if name not in section) == []
 
 
-@pytest.mark.parametrize("event", [*ToolBehavior.events, *RUN_EVENTS], ids=lambda event: event.__name__)
+EVENTS = [*ToolBehavior.events, *RUN_EVENTS, *SlotBehavior.events, *TrajectoryBehavior.events]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.__name__)
 def test_every_event_and_each_of_its_fields_stands_in_the_reference(event: Any) -> None:
     reference = LOG_REFERENCE.read_text(encoding="utf-8")
     tag = event.__struct_config__.tag

@@ -4,13 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from perdure.store.reader import LogReader
 from perdure.store.records import Query
+from tests.support.backends import make_root, need, remove_root
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+NOBODY = {f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
 
 def run(example: str, *arguments: str, cwd: Path, trace: Path | None = None) -> str:
@@ -119,3 +124,47 @@ def test_a_register_that_falls_over_costs_no_file_its_licence(tmp_path: Path) ->
         seen = [event.type for event in log.read(Query(types=kinds))]
     assert report["licences"] == {"copyright only": 12}
     assert list(dict.fromkeys(seen)) == list(kinds)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Return a folder that the users of slots can reach."""
+    need("bwrap", "bubblewrap")
+    need("git", "git")
+    root = make_root()
+    yield root
+    remove_root(root)
+
+
+def git(repository: Path, *arguments: str) -> str:
+    """Return what git says, whatever the settings of this machine."""
+    environment = {**os.environ, **NOBODY, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    command = ["git", "-C", str(repository), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def executed(log: Path) -> list[Any]:
+    """Return the commands that were sent into slots, by what the log says."""
+    with LogReader.open(log) as reader:
+        return [event.data for event in reader.read(Query(types=("execution-requested",)))]
+
+
+def test_a_coding_task_lints_in_a_slot_and_a_second_time_runs_no_command(place: Path) -> None:
+    repository = place / "project"
+    repository.mkdir(mode=0o755)
+    git(repository, "init", "--quiet")
+    (repository / "unused.py").write_text("import os\n", encoding="utf-8")
+    git(repository, "add", "unused.py")
+    git(repository, "commit", "--quiet", "-m", "Import what is not used")
+
+    first = run("coding_task.py", str(repository), cwd=place)
+    commands, written = executed(place / "coding.db"), (place / "report.tar.gz").stat().st_mtime_ns
+    second = run("coding_task.py", str(repository), cwd=place)
+
+    commit = git(repository, "rev-parse", "HEAD")[:12]
+    assert first.splitlines()[0] == f"commit {commit}: 1 Python files, ruff ended with 1"
+    assert first.splitlines()[1] == "1 findings; report.tar.gz holds findings.jsonl"
+    assert len(commands) == 5  # clone, commit, count, lint, count
+    assert executed(place / "coding.db") == commands
+    assert (place / "report.tar.gz").stat().st_mtime_ns == written
+    assert second == first

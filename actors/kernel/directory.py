@@ -16,7 +16,6 @@ from perdure.actors.kernel.errors import ActorFailedError, ActorStoppedError
 from perdure.actors.kernel.replay import Core, check_behaviors
 from perdure.actors.kernel.shell import Envelope, Shell
 from perdure.actors.kernel.supervision import Record
-from perdure.store.codec import blob_hashes
 from perdure.store.errors import PerdureError, UsageError
 from perdure.store.records import Loaded, StreamId
 
@@ -120,7 +119,8 @@ class Directory:
         try:
             with self.reading() as left:
                 loaded = await self._system.log.load([(s, self.core(s).schema) for s in streams])
-                blobs = await self._system.log.blobs(blob_hashes(e for one in loaded for e in one.events))
+                needed = self._system.codec.needed_blobs(event for one in loaded for event in one.events)
+                blobs = await self._system.log.blobs(needed)
         except BaseException as error:
             for stream in streams:
                 self._settle(stream, error)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.actors.kernel.answer import Answer
 from perdure.actors.kernel.messages import Command
+from perdure.actors.kernel.shell import Envelope
 from perdure.store.records import StreamId
 
 if TYPE_CHECKING:
@@ -22,11 +23,11 @@ class Ref:
     def __repr__(self) -> str:
         return f"<Ref {self.stream}>"
 
-    def tell(self, message: Command, *, principal: str | None = None) -> None:
+    def tell(self, message: Command, *, correlation: str | None = None, principal: str | None = None) -> None:
         """Send *message* and wait for nothing; a refusal is nobody's to see."""
-        self._system.post(self.stream, message, None, principal)
+        self._system.post(self.stream, Envelope(message, None, principal, correlation))
 
-    def ask(self, message: Command, *, principal: str | None = None) -> Answer[Any]:
+    def ask(self, message: Command, *, correlation: str | None = None, principal: str | None = None) -> Answer[Any]:
         """Send *message* and return the answer to come: `await` it on the loop, `get(timeout=…)` it elsewhere.
 
         The answer comes once everything it may rest on is durable. Abandoning it cancels nothing.
@@ -39,5 +40,5 @@ class Ref:
             LogWriteError: the log failed; ask again after reopening.
         """
         answer: Answer[Any] = Answer()
-        self._system.post(self.stream, message, answer, principal)
+        self._system.post(self.stream, Envelope(message, answer, principal, correlation))
         return answer

@@ -26,14 +26,21 @@ TURN = 64
 
 
 class Envelope:
-    """A message on its way, and where the answer goes."""
+    """A message on its way, where the answer goes, who sends it and what its events are correlated with."""
 
-    __slots__ = ("message", "principal", "reply_to")
+    __slots__ = ("correlation", "message", "principal", "reply_to")
 
-    def __init__(self, message: Command, reply_to: Answer[Any] | None, principal: str | None = None) -> None:
+    def __init__(
+        self,
+        message: Command,
+        reply_to: Answer[Any] | None,
+        principal: str | None = None,
+        correlation: str | None = None,
+    ) -> None:
         self.message = message
         self.reply_to = reply_to
         self.principal = principal
+        self.correlation = correlation
 
 
 class Mailbox(deque[Envelope]):

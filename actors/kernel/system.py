@@ -154,9 +154,8 @@ class ActorSystem:
 
     # Delivery
 
-    def post(self, stream: StreamId, message: Command, answer: Answer[Any] | None, principal: str | None) -> None:
+    def post(self, stream: StreamId, envelope: Envelope) -> None:
         """Send a message to the actor of *stream*; from any thread."""
-        envelope = Envelope(message, answer, principal)
         if threading.get_ident() == self._thread:
             self._deliver(stream, envelope)
             return
@@ -201,7 +200,9 @@ class ActorSystem:
         """Decide one message of *shell* and answer it; False when the actor failed and must not go on."""
         answer = envelope.reply_to
         try:
-            done = self.transact(((shell, envelope.message),), principal=envelope.principal)
+            done = self.transact(
+                ((shell, envelope.message),), correlation=envelope.correlation, principal=envelope.principal
+            )
         except PerdureError as refusal:
             self.refuse(envelope, refusal)
             return True

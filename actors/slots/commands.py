@@ -10,9 +10,14 @@ from perdure.actors.kernel.messages import Command
 
 
 class CreateSlot(Command, frozen=True, tag="create-slot"):
-    """Add the slot to the pool; nothing happens if it is there. Refused once it is retired."""
+    """Add the slot to the pool, also one that was retired: its leases go on where they ended.
+
+    Nothing happens if it is there.
+    """
 
     number: int
+    machine: str = ""
+    """Where its workspace is, as `Backend.address` says."""
 
 
 class AcquireSlot(Command, frozen=True, tag="acquire-slot"):
@@ -28,7 +33,10 @@ class AcquireSlot(Command, frozen=True, tag="acquire-slot"):
 
 
 class RenewLease(Command, frozen=True, tag="renew-lease"):
-    """Move the end of a lease that has one; nothing is written when it would move by less than a quarter of it."""
+    """Move the end of a lease that has one; nothing is written when it would move by less than a quarter of it.
+
+    Answered with the end of the lease, None when it has none. Refused once its release has begun.
+    """
 
     lease: int
     lease_micros: int
@@ -62,11 +70,18 @@ class BeginRelease(Command, frozen=True, tag="begin-release"):
 class FinishRelease(Command, frozen=True, tag="finish-release"):
     """releasing, with nothing running -> available (with `slot-reset` before it where *was_reset*).
 
-    Without a reset the slot keeps the holder's files, for the holder alone.
+    Without a reset the slot keeps the holder's files, for the holder alone; refused if a reset was asked for.
     """
 
     lease: int
     was_reset: bool
+
+
+class BeginReset(Command, frozen=True, tag="begin-reset"):
+    """Record that the files of a free slot are given up; before they are touched, so that nobody gets half of them.
+
+    Nothing is written of an empty slot, or of one in quarantine. Refused while somebody holds the slot.
+    """
 
 
 class ResetSlot(Command, frozen=True, tag="reset-slot"):
@@ -77,7 +92,10 @@ class ResetSlot(Command, frozen=True, tag="reset-slot"):
 
 
 class QuarantineSlot(Command, frozen=True, tag="quarantine-slot"):
-    """Any state -> error; the holder, if there is one, loses the slot."""
+    """Any state -> error; the holder, if there is one, loses the slot.
+
+    Nothing is written when it is quarantined for this very reason; refused of a slot that does not exist.
+    """
 
     reason: str
 
@@ -92,7 +110,7 @@ class ViewSlot(Command, frozen=True, tag="view-slot"):
 
 SlotCommands: TypeAlias = (
     CreateSlot | AcquireSlot | RenewLease | StartExecution | EndExecution | BeginRelease | FinishRelease
-    | ResetSlot | QuarantineSlot | RetireSlot | ViewSlot
+    | BeginReset | ResetSlot | QuarantineSlot | RetireSlot | ViewSlot
 )  # fmt: skip
 
 
@@ -108,6 +126,7 @@ class SlotView(msgspec.Struct, frozen=True):
     execution: str | None
     expires_at: int | None
     keeps_files_of: str | None
+    """None: it is empty; an empty text: files that are nobody's any more are still there."""
     error: str
     """Why it is quarantined; kept until a reset succeeded."""
 
@@ -147,7 +166,10 @@ class RequestExecution(Command, frozen=True, tag="request-execution"):
 
 
 class CompleteExecution(Command, frozen=True, tag="complete-execution"):
-    """Record how a call ended; nothing is written when it has ended already. Also ends a doubt."""
+    """Record how a call ended; nothing is written when it has ended already. Also ends a doubt.
+
+    Answered with whether it was written; so are leaving a slot, cancelling and doubting.
+    """
 
     execution: str
     success: bool
@@ -159,7 +181,7 @@ class CompleteExecution(Command, frozen=True, tag="complete-execution"):
 
 
 class CancelExecution(Command, frozen=True, tag="cancel-execution"):
-    """Record that a call was given up; nothing is written when it has ended already."""
+    """Record that a call was given up; nothing is written when it has ended already, or is in doubt."""
 
     execution: str
     reason: str
@@ -222,10 +244,14 @@ class TrajectoryView(msgspec.Struct, frozen=True):
     slot: str | None
     lease: int | None
     in_flight: tuple[InFlight, ...]
-    """In the order they were requested."""
+    """In the order they were requested; those in doubt too."""
     in_doubt: dict[str, str]
     """Of calls whose outcome is not known, the reasons."""
     ended: dict[str, int]
-    """Of the last 10,000 ended calls, the version of the event that has the result."""
+    """Of the last ended calls, 10,000 at least, the version of the event that has the result."""
     calls: int
+    """Requested, however often."""
     failures: int
+    """Completed or settled without success; a call that was cancelled is none."""
+    files: int
+    """Recorded, in and out."""

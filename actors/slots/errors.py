@@ -7,7 +7,7 @@ class SlotError(PerdureError):
     """Base of the errors of slots and of the machine that they are on."""
 
 
-class SlotTransitionError(SlotError, Rejected):
+class SlotTransitionError(SlotError, Rejected, RuntimeError):
     """The slot is in a state that this cannot be done in; nothing was written."""
 
     message = "Cannot {verb} slot {slot}: it is {state}{because}"

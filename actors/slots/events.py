@@ -18,6 +18,8 @@ class SlotCreated(Event, frozen=True, tag="slot-created"):
 
     slot: str
     number: int
+    machine: str = ""
+    """Where its workspace is, as `Backend.address` says; empty: not told."""
 
 
 class SlotAcquired(Event, frozen=True, tag="slot-acquired"):
@@ -62,6 +64,12 @@ class SlotReleaseBegun(Event, frozen=True, tag="slot-release-begun"):
     because: str
     """`released`, `lease expired`, `operator`."""
     is_to_be_reset: bool
+
+
+class SlotResetBegun(Event, frozen=True, tag="slot-reset-begun"):
+    """The files that the slot kept are nobody's any more; until `slot-reset` it is given to nobody."""
+
+    slot: str
 
 
 class SlotReset(Event, frozen=True, tag="slot-reset"):

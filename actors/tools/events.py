@@ -1,7 +1,10 @@
 """The facts about the calls of a tool; those about its circuit are in `breaker.py`, its tokens in `limits.py`."""
 
+import msgspec
+
 from perdure.actors.kernel.messages import Event
 from perdure.actors.tools.breaker import RefusedBy
+from perdure.store.codec import OptionalPayload
 
 
 class CallStarted(Event, frozen=True, tag="call-started"):
@@ -21,6 +24,8 @@ class CallSucceeded(Event, frozen=True, tag="call-succeeded"):
     micros: int
     at: int = 0
     """On the steady clock, in microseconds."""
+    result: OptionalPayload = msgspec.UNSET
+    """Of a call outside of runs, when it is too large to be handed to a model: the preview names its hash."""
 
 
 class CallFailed(Event, frozen=True, tag="call-failed"):
@@ -36,6 +41,8 @@ class CallFailed(Event, frozen=True, tag="call-failed"):
     """On the steady clock, in microseconds."""
     counts: bool = True
     """Whether it counts against the tool; errors that the policy excludes do not."""
+    result: OptionalPayload = msgspec.UNSET
+    """The large result in which the tool reported the error; see `CallSucceeded`."""
 
 
 class CallCancelled(Event, frozen=True, tag="call-cancelled"):

@@ -16,7 +16,8 @@ import msgspec
 
 from perdure.actors.kernel.clock import Clock
 from perdure.actors.kernel.payloads import Redaction, SecretScope, encode_payload
-from perdure.actors.tools.definition import Tool, ToolContext
+from perdure.actors.tools.context import ToolContext
+from perdure.actors.tools.definition import Tool
 from perdure.actors.tools.outcome import Failure, Success, describe, reported_error
 from perdure.actors.tools.waits import asked_wait
 from perdure.store.errors import PerdureError
@@ -50,6 +51,8 @@ class Invoker:
         self._clock = clock
         self.redaction = redaction
         self._secrets = secrets
+        self.prepare: Callable[[], object] = lambda: None
+        """Called in the task of a call before its tool is, to set what the tool may find in its context."""
 
     async def invoke(
         self, tool: Tool[..., Any], arguments: bytes | msgspec.Raw, context: ToolContext, timeout: timedelta | None
@@ -65,6 +68,7 @@ class Invoker:
         cancels = _cancels()
         try:
             given = tool.decode_arguments(arguments, context)
+            self.prepare()
             with scope:
                 if limit is None or timeout is None:
                     value = await self._call(tool, given)

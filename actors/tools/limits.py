@@ -90,46 +90,52 @@ class Gate:
         self.queue = queue
         self.running = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._returning: deque[asyncio.Future[None]] = deque()
+        """Those who had a place and gave it up while they waited for a token: they asked before all who wait."""
         self._watchers: set[Callable[[], None]] = set()
 
     @property
     def waiting(self) -> int:
         """How many calls wait for a place."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._returning)
 
     @property
     def is_full(self) -> bool:
         """Whether the next call would be refused."""
         if self.concurrency is None:
             return False
-        return self.running >= self.concurrency and len(self._waiting) >= self.queue
+        return self.running >= self.concurrency and self.waiting >= self.queue
 
     @property
     def is_idle(self) -> bool:
         """Whether nobody stands here."""
-        return not self.running and not self._waiting and not self._watchers
+        return not self.running and not self.waiting and not self._watchers
 
-    async def enter(self) -> None:
-        """Wait for a place and take it; check `is_full` before. Cancelled, it takes none."""
-        if self.concurrency is None or (self.running < self.concurrency and not self._waiting):
+    async def enter(self, *, again: bool = False) -> None:
+        """Wait for a place and take it; check `is_full` before. Cancelled, it takes none.
+
+        *again* is for who has been let in before and left to wait for a token: those go before all others, in order.
+        """
+        if self.concurrency is None or (self.running < self.concurrency and not self.waiting):
             self.running += 1
             return
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
+        queue = self._returning if again else self._waiting
+        queue.append(place)
         try:
             await place
         except asyncio.CancelledError:
             if place.cancelled():
                 with contextlib.suppress(ValueError):  # somebody who left in the same turn has passed it over already
-                    self._waiting.remove(place)
+                    queue.remove(place)
             else:
                 self.leave()
             raise
 
     def leave(self) -> None:
         """Give a place back: it goes to who waits longest."""
-        while self._waiting:
-            place = self._waiting.popleft()
+        while queue := self._returning or self._waiting:
+            place = queue.popleft()
             if not place.done():
                 place.set_result(None)
                 return

@@ -42,6 +42,7 @@ from perdure.actors.tools.events import (
 )
 from perdure.actors.tools.limits import RateLimit, TokenTaken, after_token, take
 from perdure.actors.tools.statistics import ToolStatistics, breaker_now, percentile
+from perdure.store.codec import OptionalPayload
 from perdure.store.errors import InternalError
 from perdure.store.records import StreamId
 
@@ -85,6 +86,8 @@ class RecordSuccess(Command, frozen=True, tag="record-success"):
     call: str
     generation: int
     micros: int
+    result: OptionalPayload = msgspec.UNSET
+    """To be kept here, since it is kept nowhere else."""
 
 
 class RecordFailure(Command, frozen=True, tag="record-failure"):
@@ -97,6 +100,8 @@ class RecordFailure(Command, frozen=True, tag="record-failure"):
     error: str
     bases: tuple[str, ...] = ()
     """Names of the error's base classes, which the policy may exclude."""
+    result: OptionalPayload = msgspec.UNSET
+    """In which the error was reported, to be kept here."""
 
 
 class RecordCancel(Command, frozen=True, tag="record-cancel"):
@@ -264,7 +269,7 @@ def _take_token(
 
 def _record_success(state: ToolState, policy: BreakerPolicy, command: RecordSuccess, moment: Moment) -> Decision[None]:
     generation, now = command.generation, moment.steady
-    succeeded = CallSucceeded(state.name, command.call, generation, command.micros, now)
+    succeeded = CallSucceeded(state.name, command.call, generation, command.micros, now, command.result)
     window = _window(state, policy, Outcome(now, generation, is_failure=False, micros=command.micros))
     moved = judge(state.breaker, policy, generation=generation, failure=None, now=now, window=window)
     return Decision((succeeded, *moved), None)
@@ -273,7 +278,9 @@ def _record_success(state: ToolState, policy: BreakerPolicy, command: RecordSucc
 def _record_failure(state: ToolState, policy: BreakerPolicy, command: RecordFailure, moment: Moment) -> Decision[None]:
     generation, now, kind = command.generation, moment.steady, command.error_type
     counts = not any(name in policy.excluded or name in CALLERS_FAULT for name in (kind, *command.bases))
-    failed = CallFailed(state.name, command.call, generation, command.micros, kind, command.error, now, counts)
+    failed = CallFailed(
+        state.name, command.call, generation, command.micros, kind, command.error, now, counts, command.result
+    )
     if not counts:
         return Decision((failed,), None)
     window = _window(state, policy, Outcome(now, generation, is_failure=True, micros=command.micros))

@@ -15,11 +15,12 @@ from perdure.actors.kernel.clock import SECOND
 from perdure.actors.tools.definition import Tool
 from perdure.actors.tools.retry import Retry
 from perdure.actors.workflows.branch import CURRENT, Branch, enter
+from perdure.actors.workflows.calls import StepCall
 from perdure.actors.workflows.definition import digest
 from perdure.actors.workflows.errors import StepFailedError
 from perdure.actors.workflows.events import StepKind, TimerFired, TimerSet, ValueRecorded
 from perdure.actors.workflows.fork import Fork
-from perdure.actors.workflows.steps import StepCall, perform_step
+from perdure.actors.workflows.steps import perform_step
 from perdure.store.errors import UsageError
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class Context:
         is_fallback: bool = False,
     ) -> Any:
         engine, conversation = self._driver.engine, self._driver.conversation
-        shell = engine.shell_in_memory(tool, conversation) or await engine.tool_shell(tool, conversation)
+        shell = engine.toolbox.shell_in_memory(tool, conversation) or await engine.toolbox.shell(tool, conversation)
         call = self._step_call(branch, "tool", tool, args, kwargs, is_fallback=is_fallback)
         shell.pins += 1  # the actor stays until it was told how the call ended
         try:
@@ -142,7 +143,7 @@ class Context:
         """
         branch = enter()
         try:
-            tool = self._driver.engine.as_tool(function)
+            tool = self._driver.engine.toolbox.as_tool(function)
             call = self._step_call(branch, "function", tool, args, kwargs)
             return await perform_step(self._driver, branch, call, None)  # type: ignore[no-any-return] # decoded as R
         finally:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from perdure.actors.kernel.payloads import Redaction, encode_payload
-from perdure.actors.tools.definition import Signature
+from perdure.actors.tools.signature import Signature
 from perdure.store.errors import UsageError
 
 if TYPE_CHECKING:

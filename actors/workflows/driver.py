@@ -19,6 +19,7 @@ from perdure.actors.kernel.system import Transaction
 from perdure.actors.tools.outcome import recordable
 from perdure.actors.workflows.account import arguments_beside
 from perdure.actors.workflows.branch import CURRENT, Branch, guarded
+from perdure.actors.workflows.commands import Note
 from perdure.actors.workflows.context import Context
 from perdure.actors.workflows.definition import Workflow
 from perdure.actors.workflows.errors import Parked, StepFailedError
@@ -35,7 +36,7 @@ from perdure.actors.workflows.events import (
     StepNotDone,
 )
 from perdure.actors.workflows.recording import Recording, StepRecord
-from perdure.actors.workflows.run import ATTENTION, Note
+from perdure.actors.workflows.run import ATTENTION
 from perdure.store.errors import LogClosedError, LogWriteError, PerdureError
 from perdure.store.protocols import Ticket
 
@@ -90,13 +91,23 @@ class Driver:
     """Owns the tasks of one run while it is in memory."""
 
     def __init__(
-        self, engine: "Engine", shell: Shell, workflow: Workflow[Any, Any], given: dict[str, Any], recording: Recording
+        self,
+        engine: "Engine",
+        shell: Shell,
+        workflow: Workflow[Any, Any],
+        given: dict[str, Any],
+        recording: Recording,
+        principal: str | None = None,
     ) -> None:
         self.engine = engine
         self.shell = shell
         self.run_id: str = shell.state.run
         self.conversation: str = shell.state.conversation or shell.state.run
         """Whose circuits the run's calls go by, where a tool has them by conversation."""
+        self.principal = principal
+        """Who asked for the run, as its first event says."""
+        self.deadline: int | None = shell.state.deadline
+        """When the run fails with DeadlineExceededError, in microseconds."""
         self.recording = recording
         self.ending: Ending | None = None
         """Why the code is being taken down; from then on `ctx` refuses."""
@@ -107,7 +118,6 @@ class Driver:
         self._waits: dict[Branch, Wait] = {}
         self._verdicts: dict[str, Verdict] = {}
         self._cancel_reason: str | None = shell.state.cancel_reason
-        self._deadline = shell.state.deadline
         self._is_overdue = False
         self._is_suspect = bool(shell.state.crashes)
         self.cleared: asyncio.Future[None] = engine.system.loop.create_future()
@@ -125,10 +135,10 @@ class Driver:
         context = copy_context()
         context.run(CURRENT.set, self._root)
         self.task = self._root.task = loop.create_task(self._live(), context=context)
-        if self._deadline is not None and self._deadline <= self.engine.clock.moment().now:
+        if self.deadline is not None and self.deadline <= self.engine.clock.moment().now:
             self._expire()
-        elif self._deadline is not None:
-            timer = self.engine.clock.call_at(self._deadline, self._expire)
+        elif self.deadline is not None:
+            timer = self.engine.clock.call_at(self.deadline, self._expire)
             self.task.add_done_callback(lambda _: timer.cancel())
 
     async def _live(self) -> None:
@@ -384,8 +394,8 @@ class Driver:
         horizon = self.engine.clock.moment().now + self.engine.park_after
         dues = [w.due for w in self._waits.values() if w.due is not None]
         waits_on = ATTENTION if len(dues) < len(self._waits) else None
-        if self._deadline is not None:
-            dues.append(self._deadline)
+        if self.deadline is not None:
+            dues.append(self.deadline)
         if any(w.woken.done() for w in self._waits.values()) or any(due <= horizon for due in dues):
             return
         self.take_down(Parking(min(dues, default=None), waits_on))

@@ -4,6 +4,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from perdure.actors.tools.breaker import RefusedBy
 from perdure.store.codec import Event
 
 StepKind: TypeAlias = Literal["tool", "function"]
@@ -107,12 +108,14 @@ class AttemptFailed(Event, frozen=True, tag="attempt-failed"):
 
 
 class AttemptRefused(Event, frozen=True, tag="attempt-refused"):
-    """The tool's circuit breaker refused an attempt, which does not count; the next try is due at `retry_at`."""
+    """A guard of the tool refused an attempt, which does not count; the next try is due at `retry_at`."""
 
     step: str
     attempt: int
     reason: str
     retry_at: int
+    by: RefusedBy | Literal[""] = ""
+    """Which guard it was; "" in events from before there was this field."""
 
 
 class AttemptDelayed(Event, frozen=True, tag="attempt-delayed"):

@@ -8,7 +8,18 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from perdure.actors.kernel.messages import Command, Decision, Effect, Event, Index, Moment
+from perdure.actors.kernel.messages import Command, Decision, Event, Index, Moment
+from perdure.actors.workflows.commands import (
+    CancelRun,
+    GetRun,
+    Interrupt,
+    Launch,
+    Note,
+    ResumeRun,
+    Settled,
+    SettleStep,
+    StartRun,
+)
 from perdure.actors.workflows.errors import RunConflictError, RunError, UnknownRunError
 from perdure.actors.workflows.events import (
     RUN_EVENTS,
@@ -47,63 +58,6 @@ CRASHES_BEFORE_ALONE = 2
 
 ATTENTION = "attention"
 """What a run waits on that only a person can move."""
-
-
-class StartRun(Command, frozen=True, tag="start-run"):
-    """Start the run, or find that it is the same one; answered with a `RunView`."""
-
-    workflow: str
-    input: msgspec.Raw
-    digest: str
-    life: int
-    deadline: int | None = None
-    conversation: str | None = None
-
-
-class ResumeRun(Command, frozen=True, tag="resume-run"):
-    """Prepare to run the code again; answered with whether it may."""
-
-    life: int
-
-
-class Note(Command, frozen=True, tag="note"):
-    """Record what the run's own code reports."""
-
-    fact: RunFact
-
-
-class CancelRun(Command, frozen=True, tag="cancel-run"):
-    """Ask for the run to be cancelled; answered with whether it was still open."""
-
-    reason: str
-
-
-class SettleStep(Command, frozen=True, tag="settle-step"):
-    """Say what became of a step in doubt."""
-
-    step: str
-    fact: StepCompleted | StepFailed | StepNotDone
-
-
-class GetRun(Command, frozen=True, tag="get-run"):
-    """Ask how the run stands; answered with a `RunView`."""
-
-
-class Launch(Effect, frozen=True, tag="launch"):
-    """Run the code of a run that has just been started."""
-
-    input: msgspec.Raw
-
-
-class Interrupt(Effect, frozen=True, tag="interrupt"):
-    """Tell the run's code that it is to be cancelled, waking it if it sleeps."""
-
-
-class Settled(Effect, frozen=True, tag="settled"):
-    """Tell the run's code that a step in doubt was settled, waking it if it sleeps."""
-
-    step: str
-    verdict: "StepCompleted | StepFailed | StepNotDone"
 
 
 class Flight(msgspec.Struct, frozen=True):
@@ -319,7 +273,7 @@ def _start(state: RunState, command: StartRun) -> Decision[RunView]:
         started = RunStarted(
             command.workflow, command.input, command.digest, command.life, command.deadline, command.conversation
         )
-        return Decision((started,), view(state), (Launch(command.input),))
+        return Decision((started,), view(state), (Launch(command.input, command.principal),))
     if state.workflow != command.workflow:
         raise RunConflictError(detail="", run=state.run, workflow=state.workflow, difference="another workflow")
     if state.digest != command.digest:

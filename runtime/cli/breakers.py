@@ -18,9 +18,9 @@ from perdure.runtime.cli.fleet import (
     Fleet,
     check_known,
     circuits_of,
-    events_of,
     figures_object,
 )
+from perdure.runtime.cli.folding import events_of
 from perdure.runtime.cli.forcing import AFTER, OPERATORS
 from perdure.runtime.cli.options import db_option, json_option
 from perdure.runtime.cli.output import (

@@ -5,6 +5,7 @@ from typing import Final
 
 import click
 
+from perdure.actors.slots.errors import ResetFailedError, SlotTransitionError, StaleLeaseError
 from perdure.actors.workflows.errors import RunError, UnknownRunError, UnknownWorkflowError
 from perdure.store.errors import (
     LogNotFoundError,
@@ -28,7 +29,7 @@ class Exit(IntEnum):
     OWNED = 3
     """Another process owns the log."""
     RUN = 4
-    """A run failed, was cancelled, is blocked, or needs a person."""
+    """A run or a command failed, a run was cancelled or is blocked, or something needs a person."""
     WAITS = 5
     """Nothing failed, and open runs wait: for a time, or for code that the file does not have."""
     INTERRUPTED = 130
@@ -39,10 +40,10 @@ class Exit(IntEnum):
 
 EXPLAINED: Final = {
     Exit.OK: "done",
-    Exit.FAILED: "the log is damaged or cannot be used, or an unexpected error",
+    Exit.FAILED: "the log, or the machine of its slots, is damaged or cannot be used, or an unexpected error",
     Exit.USAGE: "usage: what was asked for is not there or does not fit",
     Exit.OWNED: "another process owns the log",
-    Exit.RUN: "a run failed, was cancelled, is blocked or needs a person",
+    Exit.RUN: "a run or a command in a slot failed, was cancelled, is blocked or needs a person",
     Exit.WAITS: "nothing failed, but open runs still wait",
     Exit.INTERRUPTED: "left with Ctrl-C (143: with SIGTERM); what was going on is in the log",
 }
@@ -69,7 +70,7 @@ def code_of(error: PerdureError) -> Exit:
             return Exit.OWNED
         case _ if isinstance(error, _ASKED_WRONGLY):
             return Exit.USAGE
-        case RunError():
+        case RunError() | SlotTransitionError() | StaleLeaseError() | ResetFailedError():
             return Exit.RUN
         case _:
             return Exit.FAILED

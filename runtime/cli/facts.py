@@ -35,7 +35,8 @@ class Facts(msgspec.Struct, frozen=True):
     stopped: bool = True
     retry_at: int | None = None
     retry_after: int = 0
-    by: str = "circuit"
+    by: str = ""
+    """Who refused a call; events from before there was this field do not say it."""
     to: str = ""
     because: str = ""
     at: int = 0
@@ -72,11 +73,24 @@ def facts_of(event: Recorded) -> Facts:
         return NONE
 
 
-def refuser(reason: str) -> str:
-    """Return who refused an attempt, by its reason: the event does not say it apart."""
+def refuser(facts: Facts) -> str:
+    """Return in words who refused an attempt."""
+    match facts.by or _told_by(facts.reason):
+        case "rate":
+            return "refused"  # the reason says the rest
+        case "bulkhead":
+            return "refused, no place at the tool"
+        case "circuit":
+            return "refused by the circuit breaker"
+        case other:
+            return f"refused by the {other}"
+
+
+def _told_by(reason: str) -> str:
+    """Return who refused an attempt by the text of the reason, for old events."""
     if reason.startswith("the rate limit"):
-        return "refused"
-    return "refused, no place at the tool" if _NO_PLACE.fullmatch(reason) else "refused by the circuit breaker"
+        return "rate"
+    return "bulkhead" if _NO_PLACE.fullmatch(reason) else "circuit"
 
 
 def run_of(event: Recorded) -> str | None:

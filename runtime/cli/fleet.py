@@ -11,16 +11,14 @@ from typing import Any, Final, cast
 import msgspec
 
 from perdure.actors.kernel.messages import Moment
-from perdure.actors.kernel.replay import Core
 from perdure.actors.tools.breaker import BreakerPolicy, Circuit, Outcome
 from perdure.actors.tools.statistics import ToolStatistics, percentile
 from perdure.actors.tools.tool import ToolBehavior, ToolState, statistics
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.facts import facts_of
-from perdure.store.codec import Codec
-from perdure.store.errors import UndecodableEventError, UnknownTagError
+from perdure.runtime.cli.folding import Fold, newest
 from perdure.store.reader import LogReader
-from perdure.store.records import Query, Recorded, StreamId
+from perdure.store.records import Recorded, StreamId
 
 TOOL_PREFIX: Final = "tool/"
 TURNS: Final = ("circuit-opened", "circuit-half-opened", "circuit-closed", "circuit-forced")
@@ -31,11 +29,6 @@ _UNKNOWN: Final = timedelta(days=36_500)
 _STATES: Final = ("open", "half_open", "closed")
 """From bad to good."""
 _KEPT: Final = 100
-# The state after some event, for this very code, and the position of that event.
-_SNAPSHOT: Final = """
-SELECT n.data, e.position FROM streams AS s JOIN snapshots AS n ON n.stream = s.id
-JOIN events AS e ON e.stream = s.id AND e.version = n.version WHERE s.name = ?1 AND n.schema = ?2
-"""
 
 
 class CircuitStanding(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,9 +73,7 @@ class Fleet:
         self._reader = reader
         self._policies = policies
         self._now = now
-        self._behavior = ToolBehavior({})
-        self._codec = Codec(self._behavior.events)
-        self._schema = Core(self._behavior).schema
+        self._fold = Fold(reader, ToolBehavior({}))
 
     def standings(self, tool: str | None = None) -> Iterator[CircuitStanding]:
         """Yield how the circuits stand, all or those of one tool, in the order of their names."""
@@ -90,7 +81,7 @@ class Fleet:
             yield self._standing(stream, last_at)
 
     def _standing(self, stream: StreamId, last_at: int) -> CircuitStanding:
-        state = self._state(stream)
+        state = self._fold.state(stream)
         breaker = state.breaker
         turn = newest(self._reader, stream, TURNS) if breaker.generation else None
         policy = self._policies.get(state.name.partition("@")[0]) or self._told(stream, state, turn)
@@ -114,17 +105,6 @@ class Fleet:
         if refused is None or not wait:
             return None
         return BreakerPolicy(reset_timeout=timedelta(microseconds=max(0, refused.at + wait - state.breaker.opened_at)))
-
-    def _state(self, stream: StreamId) -> ToolState:
-        state, after = self._behavior.initial(stream), 0
-        for data, position in list(self._reader.sql(_SNAPSHOT, (stream, self._schema)).rows):
-            state, after = msgspec.json.decode(data, type=ToolState), position
-        for event in events_of(self._reader, Query(stream=stream, after=after)):
-            try:
-                state = self._behavior.evolve(state, self._codec.decode(event))
-            except (UnknownTagError, UndecodableEventError):
-                continue
-        return state
 
 
 def _word(turn: Recorded | None) -> str:
@@ -158,19 +138,6 @@ def check_known(reader: LogReader, circuit: str) -> None:
         return
     known = sorted({name[len(TOOL_PREFIX) :].partition("@")[0] for name, _ in circuits_of(reader)})
     raise Failure(f"this log knows no tool {circuit!r}; it knows: {', '.join(known) or 'none'}", Exit.USAGE)
-
-
-def events_of(reader: LogReader, query: Query) -> Iterator[Recorded]:
-    """Yield all events that match, a page at a time."""
-    while page := reader.read(query):
-        yield from page
-        query = msgspec.structs.replace(query, after=page[-1].position)
-
-
-def newest(reader: LogReader, stream: StreamId, types: Sequence[str], *, after: int = 0) -> Recorded | None:
-    """Return the last event of these types in a stream."""
-    found = reader.read(Query(stream=stream, types=tuple(types), after=after, newest_first=True, limit=1))
-    return found[0] if found else None
 
 
 class ToolFigures(msgspec.Struct, frozen=True, kw_only=True):

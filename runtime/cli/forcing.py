@@ -5,7 +5,6 @@ its own application.
 """
 
 import asyncio
-import getpass
 from pathlib import Path
 from typing import Final
 
@@ -14,9 +13,10 @@ import msgspec
 
 from perdure.actors.tools.breaker import Command as Forcing
 from perdure.runtime.cli.exits import Exit, Failure
-from perdure.runtime.cli.fleet import TOOL_PREFIX, check_known, newest
+from perdure.runtime.cli.fleet import TOOL_PREFIX, check_known
+from perdure.runtime.cli.folding import newest
 from perdure.runtime.cli.hosting import log_to_stderr, recorder
-from perdure.runtime.cli.options import db_option, json_option
+from perdure.runtime.cli.options import db_option, json_option, login
 from perdure.runtime.cli.output import print_json, print_line, printable
 from perdure.store.errors import StoreLockedError
 from perdure.store.reader import LogReader
@@ -31,20 +31,13 @@ def _operator(name: str, to: Forcing, explanation: str, help_line: str) -> click
     @click.argument("tool", metavar="TOOL")
     @db_option
     @click.option("--because", required=True, metavar="TEXT", help="Why; it stands in the log.")
-    @click.option("--who", default=_login, show_default="the login name", metavar="NAME", help="Who says so.")
+    @click.option("--who", default=login, show_default="the login name", metavar="NAME", help="Who says so.")
     @click.option("--never-called", is_flag=True, help="Also where the log knows no such tool.")
     @json_option
     def command(*, tool: str, db: Path, because: str, who: str, never_called: bool, as_json: bool) -> None:
         _force(_Word(tool, to, because, who, never_called), db, as_json=as_json)
 
     return command
-
-
-def _login() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError) as error:
-        raise Failure("nobody is logged in under a name: say who, --who NAME", Exit.USAGE) from error
 
 
 class _Word(msgspec.Struct, frozen=True):

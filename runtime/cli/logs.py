@@ -31,6 +31,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     type: tuple[str, ...] = ()
     run: str | None = None
     tool: str | None = None
+    correlation: str | None = None
     since: int | None = None
     until: int | None = None
     after: int | None = None
@@ -50,6 +51,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
             stream_prefix=self.stream.removesuffix("*") if self.stream is not None and is_prefix else None,
             types=self.type or None,
             tool=self.tool,
+            correlation=self.correlation,
             since_time=self.since,
             until_time=self.until,
             after=self.after or 0,
@@ -69,26 +71,42 @@ def _which(function: F) -> F:
     return function
 
 
-@click.command("log", short_help="Print events, or the result of a query.")
+@click.command("log", short_help="Print events, the result of a query, or a large value.")
 @db_option
 @_which
+@click.option("--correlation", metavar="ID", help="Of what this run, or this call outside of runs, led to.")
 @click.option("--since", type=Moment(), metavar="TIME", help="Not before: 2026-11-21T08:15, or 10m, 2h, 3d ago.")
 @click.option("--until", type=Moment(), metavar="TIME", help="Not after.")
 @click.option("--after", type=click.IntRange(min=0), metavar="POSITION", help="Only later positions.")
 @click.option("--to", type=click.IntRange(min=0), metavar="POSITION", help="Only up to this position.")
 @click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the last N of them.")
 @click.option("--sql", metavar="QUERY", help="The result of a SELECT, in place of events; see the view `log`.")
+@click.option("--blob", metavar="SHA256", help="The large value of this hash, as it is, in place of events.")
 @json_option
-def log(*, db: Path, sql: str | None, as_json: bool, **which: Any) -> None:
-    """Print events in the order of the log, or the result of a query."""
+def log(*, db: Path, sql: str | None, blob: str | None, as_json: bool, **which: Any) -> None:
+    """Print events in the order of the log, the result of a query, or a large value by its hash."""
+    given = [name for name, value in which.items() if value not in (None, ())]
+    if {"run", "correlation"} <= set(given):
+        raise Failure("--run and --correlation are two ways to ask: give one of them", Exit.USAGE)
     with LogReader.open(db) as reader:
-        if sql is None:
+        if blob is not None:
+            if sql is not None or as_json or given:
+                raise Failure("--blob stands alone: it prints one value, as it is", Exit.USAGE)
+            _print_blob(reader, blob)
+        elif sql is not None:
+            if given:
+                raise Failure(f"--sql stands alone: put what --{given[0]} says into the query", Exit.USAGE)
+            _print_query(reader, sql, as_json=as_json)
+        else:
             for event in _events(reader, Filters(**which)):
                 print_event(event, as_json=as_json)
-            return
-        if given := [name for name, value in which.items() if value not in (None, ())]:
-            raise Failure(f"--sql stands alone: put what --{given[0]} says into the query", Exit.USAGE)
-        _print_query(reader, sql, as_json=as_json)
+
+
+def _print_blob(reader: LogReader, sha256: str) -> None:
+    value = reader.blob(sha256.lower())
+    if value is None:
+        raise Failure(f"the log has no value of the hash {sha256}", Exit.USAGE)
+    click.echo(value, nl=False)
 
 
 def _events(reader: LogReader, filters: Filters) -> Iterator[Recorded]:

@@ -1,5 +1,6 @@
 """Options that several commands share, and the values they take."""
 
+import getpass
 import re
 from collections.abc import Callable
 from datetime import datetime
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
+
+from perdure.runtime.cli.exits import Exit, Failure
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,3 +52,22 @@ def db_option(function: F) -> F:
 def json_option(function: F) -> F:
     """Add `--json`."""
     return click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")(function)
+
+
+def who_option(function: F) -> F:
+    """Add `--who`."""
+    return click.option("--who", default=login, show_default="the login name", metavar="NAME", help="Who says so.")(
+        function
+    )
+
+
+def login() -> str:
+    """Return the login name.
+
+    Raises:
+        Failure: there is none.
+    """
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:
+        raise Failure("nobody is logged in under a name: say who, --who NAME", Exit.USAGE) from error

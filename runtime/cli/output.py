@@ -26,7 +26,8 @@ STYLES: Final = {
     "blocked": "bold magenta", "completed": "green", "done": "green", "failed": "bold red", "cancelled": "yellow",
     "damaged": "bold red", "ok": "green", "warning": "yellow", "problem": "bold red",
     "closed": "green", "half_open": "yellow", "open": "bold red", "forced open": "bold red", "disabled": "yellow",
-    "waiting": "blue",
+    "waiting": "blue", "available": "green", "acquired": "cyan", "executing": "cyan", "releasing": "yellow",
+    "error": "bold red", "quarantined": "bold red", "retired": "dim",
 }  # fmt: skip
 _MILLISECOND: Final = 1_000
 _SECOND: Final = 1_000_000
@@ -169,6 +170,23 @@ def print_line(text: str, style: str = "", *, error: bool = False) -> None:
         console(stream).print(Text(text, style=style), soft_wrap=True)
     else:
         click.echo(text, err=error)
+
+
+def print_text(text: str) -> None:
+    """Print what a program said: as it is, but for a terminal, which no control character of it reaches."""
+    if not text:
+        return
+    if is_terminal(sys.stdout):
+        text = "\n".join(printable(line.expandtabs()) for line in text.removesuffix("\n").split("\n")) + "\n"
+    click.echo(text, nl=not text.endswith("\n"))
+
+
+def print_bytes(data: bytes) -> None:
+    """Print the content of a file: as it is, but for a terminal, which gets text without control characters."""
+    if is_terminal(sys.stdout):
+        print_text(data.decode("utf-8", "replace"))
+    else:
+        click.echo(data, nl=False)
 
 
 def print_json(value: Any, stream: TextIO | None = None) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import click
 import msgspec
 
+from perdure.runtime.cli.doubts import doubt_object, print_doubts, read_doubts
 from perdure.runtime.cli.drawing import draw_run, timeline_of
 from perdure.runtime.cli.finding import find_run
 from perdure.runtime.cli.options import db_option, json_option
@@ -39,12 +40,15 @@ AND data->>'$.effect' = 'irreversible'
 
 @click.command(short_help="List open runs and what they wait for.")
 @db_option
-@click.option("--attention", is_flag=True, help="Only what needs a person: steps in doubt, blocked runs.")
+@click.option("--attention", is_flag=True, help="Only what needs a person: what is in doubt, blocked runs.")
 @click.option("--all", "everything", is_flag=True, help="Runs that have ended, too.")
 @click.option("--limit", default=1000, show_default=True, type=click.IntRange(min=1), help="List at most so many.")
 @json_option
 def ps(*, db: Path, attention: bool, everything: bool, limit: int, as_json: bool) -> None:
-    """List open runs, what each of them waits for, and who owns the log."""
+    """List open runs, what each of them waits for, and who owns the log.
+
+    With --attention also the calls in slots of which nobody knows what became of them.
+    """
     now = now_micros()
     with LogReader.open(db) as reader:
         runs = read_runs(reader, only_open=not everything, now=now)
@@ -52,11 +56,18 @@ def ps(*, db: Path, attention: bool, everything: bool, limit: int, as_json: bool
         if as_json:
             for run in wanted:
                 print_json(_standing_object(run))
+            for doubt in read_doubts(reader) if attention else ():
+                print_json(doubt_object(doubt))
             return
         found = list(wanted)
+        doubts = read_doubts(reader) if attention else []
         owner = read_owner(reader)
         lost = _lost_calls(reader) if attention else None
-    _print_standings(found, now)
+    if found or not doubts:
+        _print_standings(found, now)
+    if found and doubts:
+        print_line("")
+    print_doubts(doubts, db, now)
     if is_terminal(sys.stdout):
         owned = f"owned by {owner.text}" if owner.is_there else "owned by nobody"
         more = f"; stopped at --limit {limit}" if len(found) == limit else ""

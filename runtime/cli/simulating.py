@@ -17,7 +17,8 @@ from perdure.actors.tools.simulation import PastCall, Simulation
 from perdure.actors.tools.simulation import simulate as replay
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.facts import facts_of
-from perdure.runtime.cli.fleet import circuits_of, events_of
+from perdure.runtime.cli.fleet import circuits_of
+from perdure.runtime.cli.folding import events_of
 from perdure.runtime.cli.options import db_option, json_option
 from perdure.runtime.cli.output import Column, clock_time, count, duration, iso, print_json, print_line, print_table
 from perdure.store.reader import LogReader
@@ -48,7 +49,7 @@ class Recording(msgspec.Struct):
                 if not facts.counts:
                     self.excluded.add(facts.error_type)
             case "call-refused":
-                self.refused += facts.by == "circuit"
+                self.refused += facts.by in ("", "circuit")
             case _:
                 self.opened_at.append(event.at)
 

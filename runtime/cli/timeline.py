@@ -201,7 +201,7 @@ def _go_on(step: Step, event: Recorded, facts: Facts) -> None:  # noqa: C901 - o
             step.status, step.due, step.refusals = "retrying", facts.retry_at, step.refusals + 1
             step.attempts = facts.attempt - 1  # what is refused was not tried
             again = "" if facts.retry_at is None else f"; again in {duration(facts.retry_at - event.at)}"
-            note(f"{refuser(facts.reason)}: {facts.reason}{again}")
+            note(f"{refuser(facts)}: {facts.reason}{again}")
         case "attempt-delayed":
             step.status, step.due = "waiting", facts.until
             wait = "" if facts.until is None else f"; begins in {duration(facts.until - event.at)}"

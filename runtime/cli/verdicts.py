@@ -11,35 +11,58 @@ from pathlib import Path
 import click
 
 from perdure.actors.workflows.run import NotInDoubtError
+from perdure.runtime.cli.doubts import CallVerdict, settle_call
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.facts import RUN_PREFIX
 from perdure.runtime.cli.finding import find_run
 from perdure.runtime.cli.hosting import log_to_stderr, recorder
 from perdure.runtime.cli.loading import read_json
-from perdure.runtime.cli.options import db_option, json_option
+from perdure.runtime.cli.options import db_option, json_option, login
 from perdure.runtime.cli.output import print_json, print_line
 from perdure.runtime.handle import RunHandle
 from perdure.store.errors import StoreLockedError
 from perdure.store.reader import LogReader
 
 
-@click.command(short_help="Say what became of a step in doubt.")
-@click.argument("run")
-@click.argument("step")
+@click.command(short_help="Say what became of a step, or of a call in a slot, that is in doubt.")
+@click.argument("what", metavar="RUN STEP | UNIQ_ID", nargs=-1, required=True)
 @db_option
-@click.option("--done", metavar="JSON", help="It happened, and this was its result.")
-@click.option("--not-done", "is_not_done", is_flag=True, help="It did not happen: it is made again.")
-@click.option("--failed", metavar="TEXT", help="It failed: the workflow is told so.")
+@click.option("--trajectory", metavar="ID", help="Of a call in a slot, by its UNIQ_ID.")
+@click.option("--done", metavar="JSON", help="It happened, and this was its result; of a call: its output, as text.")
+@click.option("--not-done", "is_not_done", is_flag=True, help="It did not happen: it is made again. For steps only.")
+@click.option("--failed", metavar="TEXT", help="It failed: the workflow, or whoever asks for the call, is told so.")
+@click.option("--because", metavar="TEXT", help="Of a call: how you know; it stands in the log.")
+@click.option("--who", metavar="NAME", help="Of a call: who says so.  [default: (the login name)]")
 @json_option
-def settle(
-    *, run: str, step: str, db: Path, done: str | None, is_not_done: bool, failed: str | None, as_json: bool
-) -> None:
-    """Say what became of STEP of RUN, which is in doubt.
+def settle(  # noqa: PLR0913 - its options
+    *, what: tuple[str, ...], db: Path, trajectory: str | None, done: str | None, is_not_done: bool,
+    failed: str | None, because: str | None, who: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Say what became of STEP of RUN, or of the call UNIQ_ID of a trajectory, which is in doubt.
 
-    `perdure ps --attention` lists what is in doubt.
+    `perdure ps --attention` lists what is in doubt. A call is settled with --trajectory ID and --because TEXT; it is
+    not made again by itself, so one that did not happen is --failed, and its caller asks again with another id.
     """
     if (done is not None) + is_not_done + (failed is not None) != 1:
         raise Failure("say one of --done JSON, --not-done and --failed TEXT", Exit.USAGE)
+    if trajectory is not None:
+        if len(what) != 1:
+            raise Failure("with --trajectory ID, name one call: its UNIQ_ID", Exit.USAGE)
+        if is_not_done:
+            text = "a call of a trajectory is not made again by itself: say --failed TEXT, and call with another id"
+            raise Failure(text, Exit.USAGE)
+        verdict = CallVerdict(trajectory, what[0], done, failed, because or "", who or login())
+        settle_call(verdict, db, as_json=as_json)
+        return
+    if because is not None or who is not None:
+        raise Failure("--because and --who are of calls: with --trajectory ID", Exit.USAGE)
+    if len(what) != 2:  # noqa: PLR2004 - RUN STEP
+        raise Failure("name a RUN and a STEP, or --trajectory ID and a UNIQ_ID", Exit.USAGE)
+    run, step = what
+    _settle_step(run, step, db, done=done, failed=failed, as_json=as_json)
+
+
+def _settle_step(run: str, step: str, db: Path, *, done: str | None, failed: str | None, as_json: bool) -> None:
     if done is not None:
         result, verdict = read_json(done, "--done"), "done"
         _record(db, run, lambda handle: handle.settle_done(step, result), "settle its steps")

@@ -11,8 +11,22 @@ from perdure.actors.kernel.errors import (
     MailboxFullError,
 )
 from perdure.actors.kernel.payloads import Secret
+from perdure.actors.slots.calls import ToolCall, ToolResult
+from perdure.actors.slots.commands import SlotView, TrajectoryView
+from perdure.actors.slots.errors import (
+    ExecutionInDoubtError,
+    NoSlotError,
+    ResetFailedError,
+    SandboxUnavailableError,
+    SlotError,
+    SlotTransitionError,
+    StaleLeaseError,
+)
+from perdure.actors.slots.parsing import has_tool_call, parse_tool_calls
 from perdure.actors.tools.breaker import BreakerPolicy
-from perdure.actors.tools.definition import Done, NotDone, Tool, ToolContext, tool
+from perdure.actors.tools.context import ToolContext
+from perdure.actors.tools.decorator import tool
+from perdure.actors.tools.definition import Done, NotDone, Tool
 from perdure.actors.tools.errors import (
     BulkheadFullError,
     CircuitOpenError,
@@ -43,10 +57,28 @@ from perdure.actors.workflows.errors import (
     UnknownWorkflowError,
 )
 from perdure.actors.workflows.run import NotInDoubtError, RunView
-from perdure.runtime.app import Runtime, RuntimeStatistics
+from perdure.runtime.app import Runtime
 from perdure.runtime.bridge import BlockingRun, BlockingRuntime
+from perdure.runtime.figures import RuntimeStatistics
 from perdure.runtime.handle import RunHandle
 from perdure.runtime.recovery import WaitingRun
+from perdure.runtime.sandbox.backend import Backend
+from perdure.runtime.sandbox.config import ExecutorConfig
+from perdure.runtime.sandbox.executor import ToolExecutor
+from perdure.runtime.sandbox.limits import SlotLimits
+from perdure.runtime.sandbox.local import Bubblewrap, PlainProcess
+from perdure.runtime.sandbox.remote import RemoteBackend
+from perdure.runtime.sandbox.tools import (
+    CommandResult,
+    FileResult,
+    bash,
+    bash_stateful,
+    read_file,
+    slot_of,
+    tmux,
+    write_file,
+)
+from perdure.runtime.sandbox.trajectory import ArtifactError, Trajectory
 from perdure.runtime.settings import Settings
 from perdure.store.errors import (
     BacklogFullError,
@@ -75,24 +107,32 @@ __all__ = [
     "ActorError",
     "ActorFailedError",
     "ActorStoppedError",
+    "ArtifactError",
     "AskTimeoutError",
+    "Backend",
     "BacklogFullError",
     "BlockingRun",
     "BlockingRuntime",
     "BreakerPolicy",
+    "Bubblewrap",
     "BulkheadFullError",
     "CircuitOpenError",
+    "CommandResult",
     "ConcurrencyError",
     "Context",
     "CorruptLogError",
     "DeadlineExceededError",
     "Done",
+    "ExecutionInDoubtError",
+    "ExecutorConfig",
+    "FileResult",
     "InternalError",
     "InvalidArgumentsError",
     "LogClosedError",
     "LogReader",
     "LogWriteError",
     "MailboxFullError",
+    "NoSlotError",
     "NotALogError",
     "NotDone",
     "NotInDoubtError",
@@ -100,13 +140,16 @@ __all__ = [
     "PastCall",
     "PayloadTooLargeError",
     "PerdureError",
+    "PlainProcess",
     "Query",
     "RateLimit",
     "RateLimitedError",
     "Recorded",
     "Registry",
     "Rejected",
+    "RemoteBackend",
     "ReplayMismatchError",
+    "ResetFailedError",
     "Retry",
     "RunBlockedError",
     "RunCancelledError",
@@ -117,20 +160,31 @@ __all__ = [
     "RunView",
     "Runtime",
     "RuntimeStatistics",
+    "SandboxUnavailableError",
     "SchemaTooNewError",
     "Secret",
     "Settings",
     "Simulation",
+    "SlotError",
+    "SlotLimits",
+    "SlotTransitionError",
+    "SlotView",
     "SqliteTooOldError",
+    "StaleLeaseError",
     "StepFailedError",
     "StoreError",
     "StoreLockedError",
     "Tool",
+    "ToolCall",
     "ToolContext",
     "ToolError",
+    "ToolExecutor",
     "ToolFailedError",
+    "ToolResult",
     "ToolStatistics",
     "Toolset",
+    "Trajectory",
+    "TrajectoryView",
     "UndecodableEventError",
     "UnencodableError",
     "UnknownRunError",
@@ -140,7 +194,15 @@ __all__ = [
     "UsageError",
     "WaitingRun",
     "Workflow",
+    "bash",
+    "bash_stateful",
+    "has_tool_call",
+    "parse_tool_calls",
+    "read_file",
     "simulate",
+    "slot_of",
+    "tmux",
     "tool",
     "workflow",
+    "write_file",
 ]

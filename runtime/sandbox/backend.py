@@ -53,6 +53,11 @@ class Backend(Protocol):
     """
 
     @property
+    def address(self) -> str:
+        """Where the slots are, for other processes: `bubblewrap:/path`, `process:/path`, or the URL of a server."""
+        ...
+
+    @property
     def default_timeout_seconds(self) -> float:
         """The limit of an execution that names none."""
         ...

@@ -4,6 +4,7 @@ The one that forks has one thread and no open log, so a child is what a new proc
 told to, so nobody ever signals a pid that was used again. Run as `python -m tests.crash.nursery`; no test.
 """
 
+import importlib
 import os
 import signal
 import subprocess
@@ -21,10 +22,10 @@ LIFE_SECONDS = 60
 
 
 class Nursery:
-    """A process that forks lives; a context manager."""
+    """A process that forks lives, of the kind that *module* has; a context manager."""
 
-    def __init__(self) -> None:
-        command = [sys.executable, "-W", "error", "-m", "tests.crash.nursery"]
+    def __init__(self, module: str = "tests.crash.life") -> None:
+        command = [sys.executable, "-W", "error", "-m", "tests.crash.nursery", module]
         self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def __enter__(self) -> Self:
@@ -53,16 +54,15 @@ class Nursery:
 
 
 def main() -> None:
-    from tests.crash.life import Order, live  # noqa: PLC0415 - here only: the tests need not import the runtime
-
+    life = importlib.import_module(sys.argv[1])  # here only: the tests need not import the runtime
     for line in sys.stdin.buffer:
-        order = msgspec.json.decode(line, type=Order)
+        order = msgspec.json.decode(line, type=life.Order)
         pid = os.fork()
         if pid == 0:
             signal.alarm(LIFE_SECONDS)
             os.dup2(2, 1)
             sys.stdin.close()
-            live(order)
+            life.live(order)
             sys.stderr.flush()
             sys.exit(0)
         print(pid, flush=True)  # noqa: T201 - its answer

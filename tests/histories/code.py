@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from perdure import Context, Retry, StepFailedError, ToolContext, tool, workflow
+from perdure import Context, RateLimit, Retry, StepFailedError, ToolContext, tool, workflow
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -122,4 +122,22 @@ async def breaker(ctx: Context) -> str:
     return await ctx.call(fragile)
 
 
-WORKFLOWS = {wf.name: wf for wf in (order, fan, doubt, cancelled, breaker)}
+@tool(effect="read", rate=RateLimit(calls=1, per=timedelta(minutes=1), max_wait=timedelta(hours=1)))
+async def spaced(number: int) -> int:
+    return number + 1
+
+
+@tool(failure_threshold=1, reset_timeout=60, retry=Retry(attempts=4, backoff=timedelta(seconds=5), jitter=False))
+async def indulged(context: ToolContext) -> str:
+    if context.attempt < 3:
+        raise OSError("down")
+    return "up"
+
+
+@workflow
+async def guards(ctx: Context) -> list[Any]:
+    """Calls that wait for the rate limit, and a circuit that an operator disabled before: failures do not open it."""
+    return [*await ctx.map(spaced, [1, 2, 3]), await ctx.call(indulged)]
+
+
+WORKFLOWS = {wf.name: wf for wf in (order, fan, doubt, cancelled, breaker, guards)}

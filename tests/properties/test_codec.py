@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from perdure.actors.tools.tool import ToolBehavior
 from perdure.actors.workflows.run import RunBehavior
 from perdure.runtime.life import LifeBehavior
-from perdure.store.codec import Codec, Event, Upcaster, blob_hashes
+from perdure.store.codec import Codec, Event, OptionalPayload, Upcaster, blob_hashes
 from perdure.store.errors import (
     PayloadTooLargeError,
     UndecodableEventError,
@@ -95,6 +95,35 @@ def test_large_payloads_go_to_the_blobs_and_small_ones_stay() -> None:
     assert blob.data == bytes(large)
     assert blob_hashes([recorded(new)]) == {blob.sha256}
     assert len(new.data) < 100
+
+
+class Shown(Event, frozen=True, tag="shown"):
+    title: str
+    body: OptionalPayload = msgspec.UNSET
+
+
+def test_an_optional_payload_that_is_unset_is_left_out() -> None:
+    codec = Codec([Shown], blob_threshold_bytes=10)
+
+    new, blobs = codec.encode(Shown("a title over the threshold"))
+
+    assert json.loads(new.data) == {"title": "a title over the threshold"}
+    assert (new.blobs, blobs) == (None, ())
+    assert codec.decode(recorded(new)) == Shown("a title over the threshold")
+
+
+def test_a_large_optional_payload_is_read_where_its_blob_is_at_hand_and_unset_elsewhere() -> None:
+    codec = Codec([Shown, Noted], blob_threshold_bytes=100)
+    large = msgspec.Raw(msgspec.json.encode("x" * 200))
+
+    new, blobs = codec.encode(Shown("t", large))
+
+    [blob] = blobs
+    assert codec.decode(recorded(new)) == Shown("t")
+    assert comparable(codec.decode(recorded(new), contents(blobs))) == comparable(Shown("t", large))
+    assert blob_hashes([recorded(new)]) == {blob.sha256}
+    assert codec.needed_blobs([recorded(new)]) == set()
+    assert codec.needed_blobs([recorded(codec.encode(Noted("t", large))[0])]) == {blob.sha256}
 
 
 def test_equal_payloads_are_one_blob() -> None:

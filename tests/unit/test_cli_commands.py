@@ -1,5 +1,6 @@
 """The commands, called in this process on real logs: what they print, and how they exit."""
 
+import hashlib
 import json
 import sqlite3
 import sys
@@ -11,6 +12,7 @@ from typing import cast
 import pytest
 import structlog
 
+from perdure.store.codec import BLOB_THRESHOLD_BYTES
 from perdure.store.sqlite import SqliteEventLog
 from tests.support.cli import Here
 from tests.support.logs import run as run_async
@@ -435,6 +437,57 @@ def test_a_query_stands_alone(here: Here) -> None:
 
     assert ended.code == 2
     assert "put what --run says into the query" in ended.err
+
+
+def test_events_are_filtered_by_what_led_to_them(here: Here) -> None:
+    here.run("total")
+    here.run("total", id="r2")
+
+    events = objects(here("log", "--db", here.db, "--json", "--correlation", "r1").out)
+
+    assert [event["type"] for event in events if event["stream"] == "run/r1"] == types(here, "--stream", "run/r1")
+    assert {event["stream"] for event in events} == {"run/r1", "tool/search", "tool/square"}
+
+
+def test_a_run_and_a_correlation_are_not_asked_for_together(here: Here) -> None:
+    here.run("total")
+
+    ended = here("log", "--db", here.db, "--run", "r1", "--correlation", "r2")
+
+    assert (ended.code, "give one of them" in ended.err) == (2, True)
+
+
+def test_a_large_value_is_printed_as_it_is_by_its_hash(here: Here) -> None:
+    text = "ä" * BLOB_THRESHOLD_BYTES
+    echo = "\n\n@workflow\nasync def echo(ctx: Context, text: str) -> int:\n    return len(text)\n"
+    here.file.write_text(here.file.read_text(encoding="utf-8") + echo, encoding="utf-8")
+    here.run("echo", "--input", json.dumps({"text": text}))
+
+    [started] = objects(here("log", "--db", here.db, "--json", "--type", "run-started").out)
+
+    blobs = started["blobs"]
+    assert isinstance(blobs, dict)
+    printed = here("log", "--db", here.db, "--blob", blobs["input"])
+    assert (printed.code, json.loads(printed.out)) == (0, {"text": text})
+    assert hashlib.sha256(printed.out.encode()).hexdigest() == blobs["input"]
+
+
+def test_a_value_that_is_not_in_the_log_is_a_usage_error(here: Here) -> None:
+    here.run("total")
+
+    ended = here("log", "--db", here.db, "--blob", "f" * 64)
+
+    assert (ended.code, ended.out) == (2, "")
+    assert f"no value of the hash {'f' * 64}" in ended.err
+
+
+@pytest.mark.parametrize("more", [("--json",), ("--run", "r1"), ("--sql", "SELECT 1")])
+def test_a_large_value_stands_alone(here: Here, more: tuple[str, ...]) -> None:
+    here.run("total")
+
+    ended = here("log", "--db", here.db, "--blob", "f" * 64, *more)
+
+    assert (ended.code, "--blob stands alone" in ended.err) == (2, True)
 
 
 def test_tail_begins_with_the_last_events_and_ends_after_a_count(here: Here) -> None:

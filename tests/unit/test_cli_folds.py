@@ -123,6 +123,22 @@ def test_a_refused_attempt_says_who_refused_it(reason: str, said: str) -> None:
     assert [note.text for note in story.step().notes] == [said]
 
 
+@pytest.mark.parametrize(
+    ("by", "said"),
+    [
+        ("circuit", "refused by the circuit breaker: 3 calls run and 2 wait"),
+        ("rate", "refused: 3 calls run and 2 wait"),
+        ("bulkhead", "refused, no place at the tool: 3 calls run and 2 wait"),
+        ("warden", "refused by the warden: 3 calls run and 2 wait"),
+    ],
+)
+def test_what_an_event_says_of_who_refused_goes_before_its_text(by: str, said: str) -> None:
+    story = Story().started()
+    story.tell("attempt-refused", step="pay#1", attempt=1, reason="3 calls run and 2 wait", retry_at=None, by=by)
+
+    assert [note.text for note in story.step().notes] == [said]
+
+
 @pytest.mark.parametrize("error_type", ["RateLimitedError", "BulkheadFullError"])
 def test_a_step_that_found_no_place_for_good_was_not_tried(error_type: str) -> None:
     story = Story().started().tell("step-failed", step="pay#1", error_type=error_type, error="no", attempt=1, micros=0)

@@ -7,6 +7,17 @@ import pytest
 
 from perdure import NotInDoubtError, RunConflictError, UnknownRunError
 from perdure.actors.kernel.messages import Index
+from perdure.actors.workflows.commands import (
+    CancelRun,
+    GetRun,
+    Interrupt,
+    Launch,
+    Note,
+    ResumeRun,
+    Settled,
+    SettleStep,
+    StartRun,
+)
 from perdure.actors.workflows.events import (
     AttemptFailed,
     AttemptStarted,
@@ -28,21 +39,7 @@ from perdure.actors.workflows.events import (
     TimerFired,
     TimerSet,
 )
-from perdure.actors.workflows.run import (
-    CancelRun,
-    GetRun,
-    Interrupt,
-    Launch,
-    Note,
-    NotOpenError,
-    ResumeRun,
-    RunBehavior,
-    RunState,
-    Settled,
-    SettleStep,
-    StartRun,
-    needs_solitude,
-)
+from perdure.actors.workflows.run import NotOpenError, RunBehavior, RunState, needs_solitude
 from perdure.runtime.life import CloseRuntime, LifeBehavior, OpenRuntime, RuntimeClosed, RuntimeOpened
 from perdure.testing import Given, given
 

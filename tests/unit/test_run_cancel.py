@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from perdure import Context, Retry, RunCancelledError, RunView, StepFailedError, tool, workflow
-from perdure.actors.workflows.run import CancelRun, StartRun
+from perdure import Context, Query, Retry, RunCancelledError, RunView, StepFailedError, tool, workflow
+from perdure.actors.workflows.commands import CancelRun, StartRun
 from tests.support.runs import DAY, HOUR, Box, box_with, events, facts, on_both_logs, play, storage
 
 seen: list[str] = []
@@ -381,3 +381,24 @@ def test_cancelling_the_wait_for_a_result_does_not_cancel_the_run() -> None:
             return await run.result()
 
     assert play(scenario) == "done"
+
+
+def test_what_a_run_is_asked_is_correlated_with_it() -> None:
+    @workflow
+    async def waits(ctx: Context) -> None:
+        await ctx.call(endless)
+
+    async def scenario() -> tuple[list[str], list[str]]:
+        async with box_with(waits, tools=[endless]) as box:
+            rt = await box.open()
+            run = await rt.with_options(id="r").start(waits)
+            await box.clock.settle()
+            await run.cancel("enough")
+            await box.clock.settle()
+            correlated = await rt.read(Query(correlation="r"))
+            return [event.type for event in correlated if event.stream == "run/r"], await facts(rt, "r")
+
+    correlated, everything = play(scenario)
+
+    assert correlated == everything
+    assert {"run-started", "run-cancel-requested", "run-cancelled"} <= set(everything)

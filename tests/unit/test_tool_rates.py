@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from perdure import Context, RateLimit, RateLimitedError, Retry, StepFailedError, UsageError, workflow
-from tests.support.runs import events, facts, on_both_logs, play, storage
-from tests.support.tools import Double, begun, box_of, dispatch, facts_of, figures
+from perdure.testing import TestClock
+from tests.support.runs import HOUR, Box, events, facts, on_both_logs, play, storage
+from tests.support.tools import Double, begun, box_of, dispatch, facts_of, figures, history
 
 ONE_IN_TEN_SECONDS = RateLimit(calls=1, per=timedelta(seconds=10))
 
@@ -298,3 +299,148 @@ def test_a_probe_whose_run_leaves_memory_while_it_waits_for_its_token_comes_back
 def test_a_limit_that_makes_no_sense_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         RateLimit(**options)
+
+
+ONE_PLACE: dict[str, Any] = {"concurrency": 1, "rate": ONE_IN_TEN_SECONDS}
+
+
+def test_a_call_that_waits_for_its_token_leaves_its_place_to_others() -> None:
+    async def scenario() -> list[str]:
+        alpha = Double(**ONE_PLACE)
+        async with box_of(alpha) as box:
+            rt = await box.open()
+            ada, bob = rt.with_options(limit_key="ada"), rt.with_options(limit_key="bob")
+            await ada.dispatch("alpha", {"do": "first"})
+            (task,) = await begun(box, ada.dispatch("alpha", {"do": "second"}))
+            await bob.dispatch("alpha", {"do": "other"})
+            await box.clock.advance(10)
+            await task
+            return alpha.calls
+
+    assert play(scenario) == ["first", "other", "second"]
+
+
+def test_a_step_that_waits_for_its_token_leaves_its_place_to_others() -> None:
+    alpha = Double(**ONE_PLACE)
+
+    @workflow
+    async def keyed(ctx: Context, key: str, do: str) -> None:
+        await ctx.with_options(limit_key=key).call(alpha.tool, do)
+
+    async def scenario() -> tuple[list[str], list[str]]:
+        async with Box(None, TestClock(), workflows=[keyed]) as box:
+            rt = await box.open()
+            await (await rt.start(keyed, "ada", "first")).result()
+            second = await rt.start(keyed, "ada", "second")
+            await box.clock.settle()
+            await (await rt.start(keyed, "bob", "other")).result()
+            await box.clock.advance(10)
+            await second.result()
+            return alpha.calls, await facts(rt, second.id)
+
+    assert play(scenario) == (
+        ["first", "other", "second"],
+        ["run-started", "step-started", "attempt-delayed", "attempt-started", "step-completed", "run-completed"],
+    )
+
+
+@pytest.mark.parametrize("in_runs", [False, True])
+def test_a_call_whose_token_has_come_goes_before_those_that_asked_later(*, in_runs: bool) -> None:
+    alpha = Double(**ONE_PLACE)
+
+    @workflow
+    async def keyed(ctx: Context, key: str, do: str) -> None:
+        await ctx.with_options(limit_key=key).call(alpha.tool, do)
+
+    async def scenario() -> tuple[list[str], int]:
+        async with Box(None, TestClock(), tools=[alpha.tool], workflows=[keyed]) as box:
+            rt = await box.open()
+
+            async def call(key: str, do: str) -> None:
+                if in_runs:
+                    await (await rt.start(keyed, key, do)).result()
+                else:
+                    await rt.with_options(limit_key=key).dispatch("alpha", {"do": do})
+
+            await call("ada", "first")
+            tasks = [*await begun(box, call("ada", "second")), *await begun(box, call("bob", "hold"))]
+            tasks += await begun(box, call("eve", "later"))
+            await box.clock.advance(10)
+            running = len(alpha.calls)
+            alpha.release()
+            await asyncio.gather(*tasks)
+            return alpha.calls, running
+
+    assert play(scenario) == (["first", "hold", "second", "later"], 2)
+
+
+def test_a_step_that_was_cancelled_while_it_came_back_for_its_place_is_cancelled() -> None:
+    alpha = Double(**ONE_PLACE)
+
+    @workflow
+    async def keyed(ctx: Context, key: str, do: str) -> None:
+        await ctx.with_options(limit_key=key).call(alpha.tool, do)
+
+    async def scenario() -> tuple[list[str], str, list[str]]:
+        async with Box(None, TestClock(), workflows=[keyed]) as box:
+            rt = await box.open()
+            await (await rt.start(keyed, "ada", "first")).result()
+            second = await rt.start(keyed, "ada", "second")
+            await box.clock.settle()
+            held = await rt.start(keyed, "bob", "hold")
+            await box.clock.advance(10)
+            await second.cancel()
+            await box.clock.settle()
+            alpha.release()
+            await held.result()
+            return alpha.calls, (await second.status()).status, await facts(rt, second.id)
+
+    calls, status, told = play(scenario)
+
+    assert (calls, status) == (["first", "hold"], "cancelled")
+    assert told[2:] == ["attempt-delayed", "run-cancel-requested", "step-cancelled", "run-cancelled"]
+
+
+@pytest.mark.parametrize("effect", ["read", "idempotent"])
+@pytest.mark.parametrize("concurrency", [None, 1])
+def test_a_call_that_waits_for_its_token_when_the_runtime_closes_is_not_made(
+    concurrency: int | None, effect: Any
+) -> None:
+    async def scenario() -> tuple[list[str], list[str]]:
+        alpha = Double(concurrency=concurrency, effect=effect, rate=ONE_IN_TEN_SECONDS)
+        async with box_of(alpha) as box:
+            rt = await box.open()
+            await rt.dispatch("alpha")
+            (task,) = await begun(box, rt.dispatch("alpha"))
+            await box.close()
+            with pytest.raises(UsageError, match="closed during this call of alpha"):
+                await task
+            await box.clock.advance(10)
+            return alpha.calls, [event.type for event in await history(await box.open(), "alpha")][-1:]
+
+    assert play(scenario) == (["ok"], ["call-cancelled"])
+
+
+@pytest.mark.parametrize(
+    ("options", "by"), [({"rate": RateLimit(calls=1, per=HOUR)}, "rate"), ({"concurrency": 1, "queue": 0}, "bulkhead")]
+)
+def test_a_refused_attempt_says_which_guard_it_was(options: dict[str, Any], by: str) -> None:
+    alpha = Double(**options)
+
+    @workflow
+    async def one(ctx: Context, do: str) -> None:
+        await ctx.call(alpha.tool, do)
+
+    async def scenario() -> list[str]:
+        async with Box(None, TestClock(), workflows=[one]) as box:
+            rt = await box.open()
+            first = await rt.start(one, "hold")
+            await box.clock.settle()
+            second = await rt.start(one, "ok")
+            await box.clock.settle()
+            refused = await events(rt, second.id, "attempt-refused")
+            alpha.release()
+            await first.result()
+            return [event["by"] for event in refused]
+
+    assert play(scenario) == [by]

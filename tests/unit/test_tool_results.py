@@ -2,15 +2,18 @@
 
 import asyncio
 import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from perdure import CircuitOpenError, Secret, ToolContext, ToolFailedError, tool
-from perdure.runtime.dispatch import PREVIEW_CHARACTERS, text_of_error
+from perdure import CircuitOpenError, Context, Secret, ToolContext, ToolFailedError, tool, workflow
+from perdure.runtime.dispatch import PREVIEW_CHARACTERS, text_of, text_of_error
 from perdure.store.codec import BLOB_THRESHOLD_BYTES
-from tests.support.runs import data, play
+from perdure.testing import TestClock
+from tests.support.runs import Box, data, on_both_logs, play, storage
 from tests.support.tools import Double, box_of, facts_of, figures, history
 
 
@@ -61,6 +64,109 @@ def test_a_large_result_that_reports_an_error_still_does_in_its_preview() -> Non
     told, failures = play(scenario)
 
     assert (told["error"], told["truncated"], failures) == ("not found", True, 1)
+
+
+@on_both_logs
+def test_a_large_result_can_be_had_again_by_the_hash_in_its_preview(kind: str, tmp_path: Path) -> None:
+    text = "ä" * BLOB_THRESHOLD_BYTES
+
+    @tool
+    async def alpha() -> str:
+        return text
+
+    async def scenario() -> tuple[bytes | None, bytes | None, bool]:
+        async with box_of(alpha, on=storage(kind, tmp_path)) as box:
+            rt = await box.open()
+            told = msgspec.json.decode(await rt.dispatch("alpha"))
+            before = await rt.blob(told["sha256"])
+            await box.crash()
+            rt = await box.open()
+            [ended] = await history(rt, "alpha", "call-succeeded")
+            return before, await rt.blob(told["sha256"]), told["sha256"] in (ended.blobs or "")
+
+    encoded = msgspec.json.encode(text)
+    assert play(scenario) == (encoded, encoded, True)
+
+
+def test_a_large_result_that_reports_an_error_can_be_had_again_too() -> None:
+    page = {"page": "x" * BLOB_THRESHOLD_BYTES, "error": "not found"}
+
+    @tool
+    async def alpha() -> dict[str, str]:
+        return page
+
+    async def scenario() -> bytes | None:
+        async with box_of(alpha) as box:
+            rt = await box.open()
+            told = msgspec.json.decode(await rt.dispatch("alpha"))
+            return await rt.blob(told["sha256"])
+
+    assert play(scenario) == msgspec.json.encode(page)
+
+
+def test_a_result_at_the_threshold_is_not_kept() -> None:
+    @tool
+    async def alpha() -> str:
+        return "x" * (BLOB_THRESHOLD_BYTES - 2)
+
+    async def scenario() -> tuple[bool, bytes | None]:
+        async with box_of(alpha) as box:
+            rt = await box.open()
+            await rt.call(alpha)
+            [ended] = await facts_of(rt, "call-succeeded")
+            return "result" in ended, await rt.blob("0" * 64)
+
+    assert play(scenario) == (False, None)
+
+
+def test_the_hash_of_a_preview_finds_the_same_result_of_a_run() -> None:
+    text = "x" * BLOB_THRESHOLD_BYTES
+
+    @tool
+    async def alpha() -> str:
+        return text
+
+    @workflow
+    async def asking(ctx: Context) -> int:
+        found: str = await ctx.call(alpha)
+        return len(found)
+
+    async def scenario() -> bytes | None:
+        async with Box(None, TestClock(), workflows=[asking]) as box:
+            rt = await box.open()
+            await (await rt.start(asking)).result()
+            return await rt.blob(msgspec.json.decode(text_of(msgspec.json.encode(text)))["sha256"])
+
+    assert play(scenario) == msgspec.json.encode(text)
+
+
+def test_an_actor_is_brought_back_without_the_large_results_of_its_tool() -> None:
+    @tool(scope="conversation")
+    async def alpha() -> str:
+        return "x" * BLOB_THRESHOLD_BYTES
+
+    async def scenario() -> tuple[list[set[str]], int]:
+        async with box_of(alpha) as box:
+            rt = await box.open()
+            await rt.with_options(conversation="c").dispatch("alpha")
+            await box.crash()
+            rt = await box.open()
+            asked: list[set[str]] = []
+            load = rt._log.blobs
+
+            async def blobs(hashes: Iterable[str]) -> Mapping[str, bytes]:
+                asked.append(set(hashes))
+                return await load(asked[-1])
+
+            rt._log.blobs = blobs  # type: ignore[method-assign]
+            await rt.with_options(conversation="c").dispatch("alpha")
+            return asked, (await figures(rt, "alpha@c")).calls
+
+    asked, calls = play(scenario)
+
+    assert calls == 2
+    assert asked
+    assert set().union(*asked) == set()
 
 
 def test_an_error_without_end_is_recorded_with_an_end() -> None:

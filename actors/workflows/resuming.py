@@ -1,0 +1,218 @@
+"""Brings runs back into memory: reads them, records that they go on, and has the engine run their code.
+
+A run that slept, one that a crash interrupted and one that waited for a place all come this way. Invariant: a resume
+is durable before the code runs, and of the runs that may have killed the process one at a time is resumed.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import structlog
+
+from perdure.actors.kernel.shell import Shell
+from perdure.actors.workflows.commands import Note, ResumeRun
+from perdure.actors.workflows.driver import Driver
+from perdure.actors.workflows.events import RunStarted, RunSuspended
+from perdure.actors.workflows.recording import Recording
+from perdure.actors.workflows.run import RunState, needs_solitude
+from perdure.store.codec import blob_hashes
+from perdure.store.errors import InternalError, PerdureError
+from perdure.store.records import Loaded, StreamId
+
+if TYPE_CHECKING:
+    from perdure.actors.workflows.engine import Engine
+
+_log = structlog.get_logger("perdure.runs")
+
+
+class Prepared(msgspec.Struct, frozen=True, eq=False):
+    """A run that is ready to be resumed."""
+
+    shell: Shell
+    recording: Recording
+    given: dict[str, Any]
+    principal: str | None
+    """Who asked for the run."""
+    version: int
+    """Of the stream, when it was read."""
+
+
+class Resumer:
+    """Resumes runs for an engine, as many as it has places for."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self._deferred: deque[StreamId] = deque()
+        """Runs over the bound, which wait for a place; only their names are kept."""
+        self._alone: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._is_filling = False
+        self._coming: set[StreamId] = set()
+        """Runs that are being resumed: two at once would each make the other's reading old."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether runs are being brought back."""
+        return bool(self._tasks)
+
+    async def resume_many(self, streams: Iterable[StreamId]) -> list[tuple[StreamId, PerdureError | None]]:
+        """Run the code of these runs again; return for each why not, or None.
+
+        One query for all of them. Each resume is durable before its code runs. Runs that may have killed the process
+        are resumed one after another, in the background.
+        """
+        wanted = [s for s in streams if not self._engine.has(s.partition("/")[2]) and s not in self._coming]
+        if not wanted or self._engine.is_stopping:
+            return []
+        room = self._engine.room
+        self._deferred.extend(wanted[room:])
+        wanted = wanted[:room]
+        self._coming.update(wanted)
+        try:
+            outcomes, left = await self._bring_back(wanted)
+        finally:
+            self._coming.difference_update(wanted)
+        again = await self.resume_many(left)
+        return [*again, *outcomes]
+
+    def resume_soon(self, stream: StreamId) -> None:
+        """Resume a run in the background."""
+        self._spawn(self._resume(stream))
+
+    def defer(self, stream: StreamId) -> None:
+        """Resume a run when there is a place for it."""
+        self._deferred.append(stream)
+
+    async def stop(self) -> None:
+        """Resume nothing any more."""
+        tasks = set(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _bring_back(
+        self, wanted: list[StreamId]
+    ) -> tuple[list[tuple[StreamId, PerdureError | None]], list[StreamId]]:
+        """Resume runs that nobody else is resuming; return also those to be read again."""
+        # The schema "" fits no snapshot: all events come, from which both the state and the recording are folded.
+        with self._engine.system.directory.reading() as left:
+            loaded = await self._engine.system.log.load([(stream, "") for stream in wanted])
+            blobs = await self._engine.system.log.blobs(blob_hashes(e for one in loaded for e in one.events))
+        outcomes = [(one.stream, self._prepare(one, blobs)) for one in loaded if one.stream not in left]
+        suspects = [
+            p for _, p in outcomes if isinstance(p, Prepared) and needs_solitude(p.shell.state, self._engine.life)
+        ]
+        ready = [p for _, p in outcomes if isinstance(p, Prepared) and p not in suspects]
+        await self._go_on(ready)
+        if suspects:
+            self._alone = self._spawn(self._one_by_one(suspects, after=self._alone))
+        reasons = [(stream, p if isinstance(p, PerdureError) else None) for stream, p in outcomes]
+        return reasons, [stream for stream in wanted if stream in left]
+
+    def _prepare(self, loaded: Loaded, blobs: Mapping[str, bytes]) -> Prepared | PerdureError:
+        try:
+            shell = self._engine.system.directory.adopt(loaded, blobs)
+            decoded = [(self._engine.system.codec.decode(event, blobs), event.at) for event in loaded.events]
+            first = decoded[0][0]
+            if not isinstance(first, RunStarted):
+                raise InternalError(detail=f"{loaded.stream} does not begin with run-started")
+            given = self._engine.workflow(shell.state.workflow).decode_input(first.input)
+            return Prepared(shell, Recording(decoded), given, loaded.events[0].principal, loaded.version)
+        except PerdureError as error:
+            return error
+
+    async def _go_on(self, ready: Sequence[Prepared]) -> list[Driver]:
+        """Record the resume of these runs, and once that is durable run their code."""
+        allowed: list[Prepared] = []
+        for one in ready:
+            one.shell.pins += 1
+            done = self._engine.system.transact(
+                ((one.shell, ResumeRun(self._engine.life)),), correlation=one.shell.state.run
+            )
+            if done.replies[0]:
+                allowed.append(one)
+        try:
+            await self._engine.system.log.flush()
+        except asyncio.CancelledError:
+            self._lay_down(allowed)
+            raise
+        finally:
+            for one in ready:
+                one.shell.pins -= 1
+        if self._engine.is_stopping:
+            self._lay_down(allowed)
+            return []
+        for one in [one for one in allowed if one.shell.version != one.version + 1]:
+            allowed.remove(one)
+            self.resume_soon(one.shell.stream)  # it was settled or cancelled meanwhile: read it again
+        drivers = [self._engine.drive(one.shell, one.recording, one.given, one.principal) for one in allowed]
+        return [driver for driver in drivers if driver is not None]
+
+    def _lay_down(self, resumed: Sequence[Prepared]) -> None:
+        """Record that the runtime stops before the code of these runs ran: the next life takes it for no crash."""
+        for one in resumed:
+            state: RunState = one.shell.state
+            if state.life == self._engine.life and not self._engine.has(state.run):
+                with contextlib.suppress(PerdureError):  # a log that fails at the end is told to who closes it
+                    suspended = Note(RunSuspended(tuple(state.in_flight)))
+                    self._engine.system.transact(((one.shell, suspended),), correlation=state.run)
+
+    async def _one_by_one(self, suspects: Sequence[Prepared], after: asyncio.Task[None] | None) -> None:
+        """Resume runs that may have killed the process, each when the one before is past the steps in question."""
+        if after is not None:
+            await asyncio.wait([after])
+        for one in suspects:
+            one.shell.pins += 1
+        for one in suspects:
+            one.shell.pins -= 1
+            if one.shell.stream in self._coming or self._engine.has(one.shell.state.run):
+                continue  # somebody cancelled or settled it, and so it was resumed
+            self._coming.add(one.shell.stream)
+            try:
+                drivers = await self._go_on([one])
+            finally:
+                self._coming.discard(one.shell.stream)
+            for driver in drivers:
+                await driver.cleared
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._engine.system.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._spawned)
+        return task
+
+    def fill_places(self) -> None:
+        """Resume runs that wait for a place, if there is one."""
+        if self._deferred and not self._engine.is_stopping and self._engine.room and not self._is_filling:
+            self._is_filling = True
+            self._spawn(self._resume_deferred())
+
+    async def _resume_deferred(self) -> None:
+        """Resume runs that wait for a place until there is none left; one that cannot go on holds up nobody."""
+        try:
+            while self._deferred and self._engine.room and not self._engine.is_stopping:
+                await self._resume_or_report(self._deferred.popleft())
+        finally:
+            self._is_filling = False
+
+    async def _resume_or_report(self, stream: StreamId) -> None:
+        try:
+            await self._resume(stream)
+        except PerdureError as error:
+            _log.error("a run could not be started or resumed", stream=stream, error=str(error))
+
+    async def _resume(self, stream: StreamId) -> None:
+        for _, error in await self.resume_many([stream]):
+            if error is not None:
+                raise error
+
+    def _spawned(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        self._engine.check_idle()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a run could not be started or resumed", error=str(error), exc_info=error)

@@ -1,0 +1,22 @@
+"""The figures of an open runtime, as an application may ask for them. Data only."""
+
+import msgspec
+
+from perdure.actors.tools.statistics import ToolStatistics
+from perdure.runtime.sandbox.statistics import SlotStatistics
+from perdure.store.records import LogStatistics
+
+
+class RuntimeStatistics(msgspec.Struct, frozen=True):
+    """Figures of an open runtime; everything they rest on is durable."""
+
+    life: int
+    """How often the log was opened for writing, this time included."""
+    runs_in_memory: int
+    actors_in_memory: int
+    failed_actors: dict[str, str]
+    """Actors that failed too often and are parked, with the reason."""
+    tools: dict[str, ToolStatistics]
+    log: LogStatistics
+    slots: SlotStatistics | None = None
+    """None: this runtime has no slots."""
