@@ -19,7 +19,7 @@ import msgspec
 
 from perdure.runtime.sandbox.jail import ENVIRONMENT, Jail, SlotFolder
 from perdure.runtime.sandbox.limits import SlotLimits
-from perdure.runtime.sandbox.processes import Process, descendants, identify, is_alive, send
+from perdure.runtime.sandbox.processes import Process, descendants, identify, in_sessions, is_alive, send
 
 Why = Literal["exited", "timeout", "cancelled", "output", "workspace"]
 """Why a command ended: by itself, or by whom it was stopped."""
@@ -177,6 +177,7 @@ class Command:
                 os.killpg(process.pid, signal.SIGKILL)
         if self._exit.done():
             process.wait()
+            await _group_gone(process.pid)
 
     async def _terminate(self, process: subprocess.Popen[bytes]) -> None:
         first = self._jail.first_process(self._status)
@@ -232,6 +233,14 @@ async def gone(process: Process, limit_seconds: float = GIVE_UP_SECONDS) -> bool
         await asyncio.sleep(pause)
         pause = min(2 * pause, POLL_SECONDS)
     return True
+
+
+async def _group_gone(group: int) -> None:
+    """Wait until the killed rest of a process group is gone; as long as there is one, the number is nobody else's."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, 0)
+        for left in in_sessions([group]):
+            await gone(left)
 
 
 async def to_the_end(work: Awaitable[None]) -> None:
