@@ -119,6 +119,8 @@ class Runtime:
         self._reconciler: Reconciler
         self._threads: WorkerThreads
         self._log: EventLog
+        if sandbox is not None and not hasattr(sandbox, "execute_batch"):
+            raise UsageError(f"sandbox=… is where slots are, such as Bubblewrap('slots'), not {sandbox!r}")
         self._executor = None if sandbox is None else ToolExecutor(sandbox, self._tools, executor)
         if sandbox is None and executor is not None:
             raise UsageError("executor=… are settings of slots: pass sandbox=… too")
@@ -256,9 +258,10 @@ class Runtime:
     def _log_failed(self, error: BaseException) -> None:
         _log.error("the log failed: the runtime stops", error=str(error))
         if self._is_open:
-            self._engine.log_failed(LogWriteError(detail=str(error)))
+            failure = LogWriteError(detail=error.detail if isinstance(error, LogWriteError) else str(error))
+            self._engine.log_failed(failure)
             if self._executor is not None:
-                self._executor.log_failed(LogWriteError(detail=str(error)))
+                self._executor.log_failed(failure)
 
     def _opened(self) -> None:
         if not self._is_open:

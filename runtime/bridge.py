@@ -10,12 +10,16 @@ from collections.abc import Coroutine
 from typing import Any, Generic, ParamSpec, Self, TypeVar
 
 from perdure.actors.kernel.errors import AskTimeoutError
+from perdure.actors.slots.calls import ToolResult
+from perdure.actors.slots.commands import TrajectoryView
 from perdure.actors.tools.definition import Tool
 from perdure.actors.workflows.definition import Workflow
 from perdure.actors.workflows.run import RunView
 from perdure.runtime.app import Runtime
 from perdure.runtime.figures import RuntimeStatistics
 from perdure.runtime.handle import RunHandle
+from perdure.runtime.sandbox.trajectory import Trajectory
+from perdure.runtime.serving.payloads import ArtifactListEntryPayload
 from perdure.store.errors import UsageError
 from perdure.store.records import Recorded
 
@@ -102,9 +106,59 @@ class BlockingRuntime:
         """Call a tool once, outside of a run. See `Runtime.call`."""
         return self.wait(self._runtime.call(tool, *args, **kwargs))
 
+    def trajectory(self, trajectory_id: str) -> "BlockingTrajectory":
+        """Return the handle of a sequence of calls that shares one slot. See `Runtime.trajectory`."""
+        return BlockingTrajectory(self, self._runtime.trajectory(trajectory_id))
+
     def statistics(self) -> RuntimeStatistics:
         """Return the figures of the runtime."""
         return self.wait(self._runtime.statistics())
+
+
+class BlockingTrajectory:
+    """A handle to a trajectory whose calls block; see `Trajectory`, which says what each does and raises."""
+
+    def __init__(self, front: BlockingRuntime, trajectory: Trajectory) -> None:
+        self._front = front
+        self._trajectory = trajectory
+        self.id = trajectory.id
+        """The trajectory's id."""
+
+    def call(self, name: str, arguments: dict[str, Any] | None = None, **options: Any) -> ToolResult:
+        """Run a tool in the slot, after the calls made before; the options are those of `Trajectory.call`."""
+        return self._front.wait(self._trajectory.call(name, arguments, **options))
+
+    def run(self, command: str, **options: Any) -> ToolResult:
+        """Run a shell command in the slot; the options are those of `Trajectory.run`."""
+        return self._front.wait(self._trajectory.run(command, **options))
+
+    def write_file(self, path: str, content: str) -> None:
+        """Write a text file into the workspace."""
+        self._front.wait(self._trajectory.write_file(path, content))
+
+    def read_file(self, path: str, *, max_bytes: int | None = None) -> bytes:
+        """Return a file of the workspace."""
+        return self._front.wait(self._trajectory.read_file(path, max_bytes=max_bytes))
+
+    def list_files(self, path: str = ".", *, recursive: bool = False) -> list[ArtifactListEntryPayload]:
+        """Return what is in a folder of the workspace."""
+        return self._front.wait(self._trajectory.list_files(path, recursive=recursive))
+
+    def archive(self, path: str = ".") -> bytes:
+        """Return a folder of the workspace as a tar.gz."""
+        return self._front.wait(self._trajectory.archive(path))
+
+    def view(self) -> TrajectoryView:
+        """Return how it stands: its slot, what runs, what is in doubt."""
+        return self._front.wait(self._trajectory.view())
+
+    def settle(self, uniq_id: str, *, success: bool, because: str, output: str = "", who: str | None = None) -> None:
+        """Say what became of a call in doubt."""
+        self._front.wait(self._trajectory.settle(uniq_id, success=success, because=because, output=output, who=who))
+
+    def release(self, *, reset_workspace: bool = False, cancel: bool = False) -> None:
+        """Give the slot back once the calls made before have ended; with *cancel*, end them."""
+        self._front.wait(self._trajectory.release(reset_workspace=reset_workspace, cancel=cancel))
 
 
 class BlockingRun(Generic[R]):

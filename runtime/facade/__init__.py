@@ -58,7 +58,7 @@ from perdure.actors.workflows.errors import (
 )
 from perdure.actors.workflows.run import NotInDoubtError, RunView
 from perdure.runtime.app import Runtime
-from perdure.runtime.bridge import BlockingRun, BlockingRuntime
+from perdure.runtime.bridge import BlockingRun, BlockingRuntime, BlockingTrajectory
 from perdure.runtime.figures import RuntimeStatistics
 from perdure.runtime.handle import RunHandle
 from perdure.runtime.recovery import WaitingRun
@@ -113,6 +113,7 @@ __all__ = [
     "BacklogFullError",
     "BlockingRun",
     "BlockingRuntime",
+    "BlockingTrajectory",
     "BreakerPolicy",
     "Bubblewrap",
     "BulkheadFullError",

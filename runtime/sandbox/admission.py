@@ -4,7 +4,7 @@ Invariant: what is admitted can be written to the log, and says where it runs, h
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -15,7 +15,7 @@ from perdure.actors.tools.definition import EffectClass, Tool
 from perdure.actors.tools.registry import Registry
 from perdure.runtime.sandbox.config import ExecutorConfig
 from perdure.runtime.sandbox.lane import Where, Work
-from perdure.store.errors import PerdureError
+from perdure.store.errors import PerdureError, UsageError
 
 MAX_UNIQ_ID_LENGTH = 1_000
 """An idempotency key is a run's id and a step's, which its author may have chosen."""
@@ -34,9 +34,15 @@ class Admission:
         self._has_server = has_server
 
     def admit(self, call: ToolCall, timeout_s: float | None, effect: EffectClass | None) -> Work | ToolResult:
-        """Return what to do for *call*, or what its caller is told instead."""
+        """Return what to do for *call*, or what its caller is told instead.
+
+        Raises:
+            UsageError: there is no such effect class; it would be in the log, where nobody could read it.
+        """
+        if effect is not None and effect not in get_args(EffectClass):
+            raise UsageError(f"effect is one of {', '.join(get_args(EffectClass))}, not {effect!r}")
         try:
-            work = _unusable(call.uniq_id) or self._work(call, timeout_s, effect)
+            work = _unusable(call) or self._work(call, timeout_s, effect)
         except PerdureError as error:
             work = str(error)
         except Exception as error:  # noqa: BLE001 - a tool that cannot be looked at fails this call, not the next
@@ -87,8 +93,14 @@ class Admission:
         return msgspec.Raw(encode_payload(dict(arguments), where=f"{name}()", redaction=self._redaction))
 
 
-def _unusable(uniq_id: str) -> str:
-    """Return what is wrong with the id of a call, or nothing."""
+def _unusable(call: ToolCall) -> str:
+    """Return what is wrong with the id or the arguments of a call, whatever their types are, or nothing."""
+    uniq_id: Any = call.uniq_id
+    arguments: Any = call.arguments
+    if not isinstance(uniq_id, str):
+        return f"a uniq_id is a text, not {uniq_id!r}"
+    if not isinstance(arguments, Mapping):
+        return f"arguments are an object with the parameters by name, not {type(arguments).__name__}"
     if not 0 < len(uniq_id) <= MAX_UNIQ_ID_LENGTH:
         return f"a uniq_id has 1 to {MAX_UNIQ_ID_LENGTH} characters, not {len(uniq_id)}"
     if not uniq_id.isprintable():

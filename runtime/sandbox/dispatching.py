@@ -7,6 +7,7 @@ trajectory is told to that one. Invariant: a lane that was handed over here is h
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,13 @@ from perdure.runtime.sandbox.pool import Held, NotWantedError, SlotPool
 from perdure.runtime.sandbox.recording import KNOWN, LOG_FAILED, Recorder
 from perdure.runtime.sandbox.results import cancelled
 from perdure.runtime.sandbox.together import Together
-from perdure.store.errors import PerdureError, StoreError
+from perdure.store.errors import PerdureError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from perdure.runtime.sandbox.executor import Surroundings
+
+_IN_TURN: ContextVar[tuple[Lane, Pending] | None] = ContextVar("perdure_in_turn", default=None)
+"""The call that this code is the tool of, and its lane."""
 
 _log = structlog.get_logger("perdure.slots")
 
@@ -218,7 +222,11 @@ class Dispatcher:
             return await around.call_server(call, lane.trajectory, work.timeout_seconds, lane.state.slot)
         if around.call_here is None:
             return ToolResult(success=False, error=f"{work.tool} cannot be called here")
-        return await around.call_here(call, lane.trajectory, work.timeout_seconds)
+        token = _IN_TURN.set((lane, pending))
+        try:
+            return await around.call_here(call, lane.trajectory, work.timeout_seconds)
+        finally:
+            _IN_TURN.reset(token)
 
     # Ending
 
@@ -257,6 +265,19 @@ class Dispatcher:
             await self._recorder.durable()
             return
         await self._pool.finish_release(slot, lease, reset=leaving.reset)
+
+
+def check_turn(lane: Lane) -> None:
+    """Refuse what would wait for itself.
+
+    Raises:
+        UsageError: a tool that this trajectory calls asks for the next call of the same trajectory.
+    """
+    turn = _IN_TURN.get()
+    if turn is not None and turn[0] is lane and not turn[1].is_ended:
+        tool, name = turn[1].work.tool, lane.trajectory
+        detail = f"{tool} is a call of trajectory {name} itself, so that the next call would wait for it without end"
+        raise UsageError(f"{detail}: call {tool} in a run, or rt.with_options(conversation={name!r}).call(…)")
 
 
 def not_begun(pending: Pending) -> ToolResult | None:

@@ -58,6 +58,12 @@ def used_bytes(*folders: Path) -> int | None:
         return None  # what is locked or gone meanwhile is only not counted; here there was no sum at all
 
 
+def free_bytes(folder: Path) -> int:
+    """Return how much of the disk that a folder is on nobody uses; at once."""
+    facts = os.statvfs(folder)
+    return facts.f_bfree * facts.f_frsize
+
+
 def _open(path: Path) -> int:
     try:
         return os.open(path, OPEN_FOLDER)

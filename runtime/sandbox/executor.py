@@ -21,6 +21,7 @@ from perdure.actors.tools.definition import EffectClass
 from perdure.actors.tools.registry import Registry
 from perdure.runtime.sandbox.backend import Backend
 from perdure.runtime.sandbox.config import ExecutorConfig
+from perdure.runtime.sandbox.dispatching import check_turn
 from perdure.runtime.sandbox.files import Files
 from perdure.runtime.sandbox.finding import find_call, known_result
 from perdure.runtime.sandbox.lane import Leaving, Work
@@ -242,6 +243,7 @@ class ToolExecutor:
     ) -> ToolResult:
         async with traffic.lanes.use(trajectory_id) as lane:
             traffic.check_open()  # it may have been closed while the trajectory was read
+            check_turn(lane)
             if lease_seconds is not None:
                 lane.lease_micros = int(lease_seconds * SECOND)
             traffic.renew(lane)
@@ -332,6 +334,7 @@ class ToolExecutor:
         traffic = self._open()
         async with traffic.lanes.use(trajectory_id) as lane:
             traffic.check_open()
+            check_turn(lane)
             if cancel:
                 traffic.cancel_all(lane, "its trajectory was released")
             leaving = Leaving(reset=reset_workspace, because=because, principal=principal)

@@ -69,7 +69,11 @@ class Files:
         )
         reply = await _reply("archive", asked, ArtifactArchiveResponsePayload)
         if reply.success:
-            data = base64.b64decode(reply.content)
+            try:
+                data = base64.b64decode(reply.content, validate=True)
+            except ValueError as error:
+                text = f"Invalid artifact archive response: {error}"
+                return ArtifactArchiveResponsePayload(success=False, error=text)
             await self._record(lane, RecordFile("out", path, hashlib.sha256(data).hexdigest(), len(data), "archive"))
         return reply
 

@@ -5,6 +5,7 @@ Invariant: a trajectory has at most one lane as long as anybody uses it, so that
 
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from perdure.actors.kernel.system import ActorSystem
 from perdure.runtime.sandbox.lane import Lane
@@ -70,7 +71,9 @@ class Lanes:
         self._lanes.clear()
 
 
-def _check_id(trajectory_id: str) -> None:
+def _check_id(trajectory_id: Any) -> None:
+    if not isinstance(trajectory_id, str):
+        raise UsageError(f"a trajectory's id is a text, not {trajectory_id!r}")
     if not 0 < len(trajectory_id) <= MAX_ID_LENGTH or not all("!" <= c <= "~" for c in trajectory_id):
         detail = f"a trajectory's id is 1 to {MAX_ID_LENGTH} printable ASCII characters without a space"
         raise UsageError(f"{detail}, not {trajectory_id!r}")

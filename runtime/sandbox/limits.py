@@ -28,7 +28,8 @@ class SlotLimits(msgspec.Struct, frozen=True, kw_only=True):
     workspace_bytes: int = 4 * 1024**3
     """Of workspace, `/tmp` and run folder together. *Sampled* about twice a second while a command runs, then the
     command is killed: a fast writer can be over it by what a disk takes in that time. A command that starts over the
-    limit may run as long as it frees more than it writes."""
+    limit may run as long as it frees more than it writes. What a terminal writes is not measured until the next
+    command: it goes on, and that command is killed."""
     output_characters: int = 50_000
     """Of an output that are kept; what follows is `... (output truncated)`. The wire format's number."""
     output_bytes: int = 64 * 1024**2

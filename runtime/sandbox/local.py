@@ -14,7 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from perdure.actors.slots.errors import ResetFailedError, StaleLeaseError
+from perdure.actors.slots.errors import ResetFailedError, SandboxUnavailableError, StaleLeaseError
 from perdure.runtime.sandbox import artifacts, leftovers
 from perdure.runtime.sandbox.backend import DEFAULT_TIMEOUT_SECONDS, Execution, ExecutionResult, Unfinished
 from perdure.runtime.sandbox.bubblewrap import BubblewrapJail, uids_of
@@ -29,15 +29,18 @@ from perdure.runtime.sandbox.performing import Performer
 from perdure.runtime.sandbox.place import Job, Place
 from perdure.runtime.sandbox.process import PlainJail
 from perdure.runtime.threads import WorkerThreads
-from perdure.store.errors import UsageError
+from perdure.store.errors import StoreLockedError, UsageError
+from perdure.store.lock import OwnerLock
 
 FILE_THREADS = 4
 """Deleting, measuring and archiving keep a disk busy, not processors."""
+OWNER = ".owner"
+"""Named after it is the lock of whoever uses the folder: two would give one slot to two holders."""
 SLOT_NAME = re.compile(r"slot_(\d{1,6})")
 
 
 class LocalBackend:
-    """Slots in the folders of one folder of this machine. One owner at a time: nobody else may use *path*."""
+    """Slots in the folders of one folder of this machine. One owner at a time: *path* is locked while started."""
 
     def __init__(
         self,
@@ -52,8 +55,11 @@ class LocalBackend:
         self._jail = jail
         self._limits = limits
         self._groups = groups
+        if max_slots is not None and max_slots < 1:
+            raise UsageError(f"max_slots is {max_slots}: there must be room for one, or None for as many as are needed")
         self._max_slots = max_slots
         self._threads: WorkerThreads | None = None
+        self._lock: OwnerLock | None = None
         self._places: dict[str, Place] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -98,6 +104,10 @@ class LocalBackend:
         threads = WorkerThreads(FILE_THREADS)
         try:
             await threads.run(self._prepare)
+        except OSError as error:
+            threads.close()
+            detail = f"{error.filename or self._root}: {error.strerror}"
+            raise SandboxUnavailableError(detail=f"there can be no slots in {self._root}: {detail}") from error
         except BaseException:
             threads.close()
             raise
@@ -105,7 +115,17 @@ class LocalBackend:
 
     def _prepare(self) -> None:
         self._root.mkdir(mode=0o711, parents=True, exist_ok=True)
-        self._jail.prepare(self._root)
+        try:
+            lock = OwnerLock.acquire(self._root / OWNER)
+        except StoreLockedError as error:
+            detail = f"the slots in {self._root} are in use by {error.owner}: stop it, or say another folder"
+            raise SandboxUnavailableError(detail=detail) from error
+        try:
+            self._jail.prepare(self._root)
+        except BaseException:
+            lock.release()
+            raise
+        self._lock = lock
 
     async def stop(self) -> None:
         """End what runs; files and terminals stay. Idempotent."""
@@ -116,6 +136,9 @@ class LocalBackend:
         if self._threads is not None:
             self._threads.close()
             self._threads = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
         for place in self._places.values():
             self._groups.remove(place.folder.group)  # of one whose terminal lives on, it stays
         self._places = {}

@@ -112,6 +112,11 @@ def started_with_network(folder: SlotFolder) -> bool:
     return (folder.calls / NETWORK_NAME).exists()
 
 
+def reaches_network(folder: SlotFolder) -> bool:
+    """Whether a terminal runs that may use the network: through it whatever else runs in the slot may, too. Blocks."""
+    return started_with_network(folder) and any(map(is_alive, terminal_processes(folder)))
+
+
 def terminal_processes(folder: SlotFolder) -> list[Process]:
     """Return the processes of the slot's terminal: what a restart must leave alone, and a reset must end.
 

@@ -13,10 +13,11 @@ import msgspec
 from perdure.actors.slots.errors import SlotError
 from perdure.runtime.sandbox import filetools, stateful, terminal
 from perdure.runtime.sandbox.backend import Execution, ExecutionResult, Unfinished
-from perdure.runtime.sandbox.emptying import used_bytes
+from perdure.runtime.sandbox.emptying import free_bytes, used_bytes
 from perdure.runtime.sandbox.filetools import Reply
 from perdure.runtime.sandbox.jail import Jail, unlock_folders
 from perdure.runtime.sandbox.limits import TRUNCATED, SlotLimits
+from perdure.runtime.sandbox.multiplexer import reaches_network
 from perdure.runtime.sandbox.outcomes import Outcome
 from perdure.runtime.sandbox.place import Job, Place
 from perdure.runtime.sandbox.spawn import Command, Ended
@@ -97,6 +98,9 @@ class Performer:
         refusal = self._refusal(execution.tool, policy)
         if refusal is not None:
             return refusal
+        if not policy.allow_network and await self._threads.run(lambda: reaches_network(place.folder)):
+            text = "The terminal was started with network access, which is forbidden: stop it first"
+            return filetools.failed(text, sandboxed=self._jail.is_sandbox)
         if execution.tool == "bash_stateful":
             vector = stateful.script(text, self._jail.inside(place.folder))
         else:
@@ -166,7 +170,16 @@ class Performer:
                 if used > self._limits.workspace_bytes and used > place.used_bytes:
                     command.stop("workspace")
                 place.used_bytes = used
-            await asyncio.sleep(max(SAMPLE_SECONDS, SAMPLE_SHARE * (place.measured_at - begun)))
+            rest = max(SAMPLE_SECONDS, SAMPLE_SHARE * (place.measured_at - begun))
+            await self._rest(place, loop.time() + rest)
+
+    async def _rest(self, place: Place, until: float) -> None:
+        """Wait, but no longer than until the disk has lost what the slot may still take: rests can be minutes."""
+        loop, before = asyncio.get_running_loop(), free_bytes(place.folder.workspace)
+        while (left := until - loop.time()) > 0:
+            await asyncio.sleep(min(SAMPLE_SECONDS, left))
+            if before - free_bytes(place.folder.workspace) > max(0, self._limits.workspace_bytes - place.used_bytes):
+                return
 
     def _told(self, ended: Ended, execution: Execution, policy: Policy) -> Reply:
         output = _output(ended, self._limits)

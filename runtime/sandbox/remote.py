@@ -50,9 +50,12 @@ _WAIT_FOR_OUTCOME: Final = 20.0
 _WAIT_FOR_END: Final = 10.0
 """Of a command that was told to end: less than the margin, so that the server answers."""
 _OK: Final = 200
-_RAISED: Final[dict[str, type[SlotError]]] = {
-    kind.__name__: kind for kind in (StaleLeaseError, ResetFailedError, SandboxUnavailableError)
+_RAISED: Final[dict[type[SlotError], dict[str, type]]] = {
+    StaleLeaseError: {"slot": str, "lease": int, "current": int},
+    ResetFailedError: {"slot": str, "reason": str},
+    SandboxUnavailableError: {"detail": str},
 }
+"""What a server may raise here, and with which data: others would fail where they are caught or shown."""
 
 
 class RemoteBackend:
@@ -159,8 +162,8 @@ class RemoteBackend:
             reply = await self._post("/slots/health", SlotRequest(slot_id=slot))
         except SandboxUnavailableError as error:
             return str(error)
-        problem: str | None = _decode(self._client.url, reply, dict[str, Any]).get("problem")
-        return problem
+        problem = _decode(self._client.url, reply, dict[str, Any]).get("problem")
+        return None if problem is None else str(problem)
 
     # Executions
 
@@ -306,7 +309,7 @@ class RemoteBackend:
             found = _decode(self._client.url, await self._post("/slots/outcome", request), OutcomeReply)
             match found.state:
                 case "running":
-                    continue
+                    await asyncio.sleep(_WAITS[0])  # a server that does not wait is not asked without a pause
                 case "ended" if found.result is not None:
                     return _result(found.result)
                 case "unknown":
@@ -397,7 +400,7 @@ class RemoteBackend:
             return reply
         try:
             refusal = msgspec.json.decode(reply.body, type=Refusal)
-        except (msgspec.MsgspecError, ValueError):
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             refusal = Refusal()
         if refusal.kind:
             raise _raised(refusal)
@@ -432,8 +435,11 @@ def _failed(execution: Execution, error: str, outcome: str) -> ExecutionResult:
 
 def _raised(refusal: Refusal) -> SlotError:
     """Return the error that a server raised."""
-    kind = _RAISED.get(refusal.kind)
-    return SlotError(detail=refusal.error) if kind is None else kind(**refusal.data)
+    data = refusal.data
+    for kind, fields in _RAISED.items():
+        if kind.__name__ == refusal.kind and {name: type(value) for name, value in data.items()} == fields:
+            return kind(**data)
+    return SlotError(detail=refusal.error)
 
 
 def _decode(url: str, reply: Reply, kind: type[T]) -> T:

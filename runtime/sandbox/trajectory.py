@@ -12,6 +12,7 @@ from perdure.runtime.serving.payloads import (
     ArtifactListEntryPayload,
     ArtifactReadResponsePayload,
 )
+from perdure.store.errors import UsageError
 from perdure.store.records import stream_id
 
 if TYPE_CHECKING:
@@ -133,7 +134,11 @@ class Trajectory:
 
         Raises:
             SlotTransitionError: it is not in doubt.
+            UsageError: what is said is no text; it would be in the log, where nobody could read it.
         """
+        said: tuple[Any, ...] = (success, output, because)
+        if list(map(type, said)) != [bool, str, str]:
+            raise UsageError("success is True or False, because and output are texts")
         command = SettleExecution(uniq_id, success, output, because)
         await self._runtime.ask(stream_id(f"trajectory/{self.id}"), command, principal=who)
 

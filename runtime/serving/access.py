@@ -43,8 +43,7 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
         """
         if not token:
             return cls()
-        if not all("!" <= character <= "~" for character in token):
-            raise UsageError("a token is printable ASCII characters without a space")
+        check_token(token)
         return cls(token_digest=sha256(token.encode()).digest())
 
     def bound_to(self, host: str) -> "Access":
@@ -109,6 +108,16 @@ def _is_same_origin(headers: Mapping[str, str]) -> bool:
     # A page may send a plain POST to any address without asking first; programs send no Origin.
     origin = headers.get("origin")
     return origin is None or origin.partition("://")[2].lower() == headers.get("host", "").lower()
+
+
+def check_token(token: str) -> None:
+    """Do nothing if a header can carry *token*.
+
+    Raises:
+        UsageError: it cannot; the token is not in the text.
+    """
+    if not all("!" <= character <= "~" for character in token):
+        raise UsageError("a token is printable ASCII characters without a space")
 
 
 def first_token(candidates: Iterable[str | None]) -> str | None:

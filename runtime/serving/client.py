@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from perdure.runtime.serving.access import check_token
 from perdure.runtime.serving.errors import NoAnswerError, NotReachedError, UnusableReplyError
 from perdure.runtime.serving.extra import serve_extra
 from perdure.store.errors import UsageError
@@ -57,8 +58,9 @@ class JsonClient:
             transport: another way than the network, such as `httpx2.ASGITransport`.
 
         Raises:
-            UsageError: httpx2 is missing, or it is no URL.
+            UsageError: httpx2 is missing, it is no URL, or no header can carry the token.
         """
+        check_token(token or "")  # else the library refuses each request, with the token in its words
         with serve_extra("a client of a server"):
             import httpx2  # noqa: PLC0415 - an extra: imported by who makes a client
         self.url = url.rstrip("/")

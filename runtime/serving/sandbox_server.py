@@ -8,7 +8,7 @@ not: it can ask for the outcome.
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from starlette.applications import Starlette
@@ -33,7 +33,7 @@ from perdure.runtime.serving.payloads import (
     SlotExecutionRequest,
     SlotRequest,
 )
-from perdure.runtime.serving.slot_jobs import SlotJobs, refusal_of
+from perdure.runtime.serving.slot_jobs import MAX_JOBS, SlotJobs, refusal_of
 
 LINES: Final = "application/x-ndjson"
 
@@ -133,6 +133,9 @@ class SlotRoutes:
         items: object = await read_json(request)
         if not isinstance(items, list):
             raise HTTPException(400, "Expected array of requests")
+        many = len(cast("list[object]", items))
+        if many > MAX_JOBS:  # ten million empty ones are a body of the allowed size, and minutes of work
+            raise HTTPException(413, f"{many} requests at once: at most {MAX_JOBS}")
         try:
             return msgspec.convert(items, list[SandboxRequest])
         except msgspec.ValidationError as error:

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from perdure.runtime.sandbox import performing
 from perdure.runtime.sandbox.backend import Backend, ExecutionResult
 from perdure.runtime.sandbox.processes import MARKER, is_alive, marked
-from tests.support.backends import FACTORIES, Factory, bash, execution, make_root, perform, remove_root, run
+from tests.support.backends import FACTORIES, Factory, bash, execution, make_root, need, perform, remove_root, run
 
 pytestmark = [pytest.mark.faults, pytest.mark.skipif(sys.platform != "linux", reason="there are no jails elsewhere")]
 
@@ -274,6 +275,31 @@ def test_without_network_nothing_is_reached_and_with_it_something_is(world: Worl
     assert "CONNECTED" in on.output
 
 
+@pytest.mark.parametrize("tool", ["bash", "bash_stateful"])
+def test_a_terminal_with_network_is_no_way_to_it_for_a_command_without(world: World, tool: str) -> None:
+    need("tmux", "tmux")
+    through = (
+        "tmux -S /run/perdure/terminal.sock send-keys -t perdure 'echo ESCAPED >/workspace/f' Enter; sleep 1; cat f"
+    )
+
+    async def attempt(backend: Backend) -> list[ExecutionResult]:
+        return [
+            *await perform(backend, execution(tool="tmux", action="start", allow_network=True)),
+            *await perform(backend, execution(through, tool=tool, allow_network=True)),
+            *await perform(backend, execution(through, tool=tool, allow_network=False)),
+            *await perform(backend, execution(tool="tmux", action="stop", allow_network=False)),
+            *await perform(backend, execution("echo fine", tool=tool, allow_network=False)),
+        ]
+
+    started, with_network, without, stopped, afterwards = world.attempt(attempt)
+
+    assert (started.success, stopped.success) == (True, True)
+    assert with_network.output == "ESCAPED"
+    assert (without.success, without.output) == (False, "")
+    assert "stop it first" in without.error
+    assert afterwards.output == "fine"
+
+
 def test_no_socket_of_the_machine_is_reached_without_network(world: World) -> None:
     path, abstract = f"{world.secret}.socket", f"perdure-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX) as named, socket.socket(socket.AF_UNIX) as nameless:
@@ -357,6 +383,18 @@ def test_a_disk_that_is_being_filled_stops_filling(world: World, where: str) -> 
     assert (full.success, full.metadata.get("over")) == (False, "workspace_bytes")
     assert (more.success, more.metadata.get("over")) == (False, "workspace_bytes")
     assert cleaned.output == "cleaned"
+
+
+def test_what_takes_long_to_measure_is_measured_again_when_the_disk_loses_much(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As with a million files: after a measurement that took long, the next would be an hour later.
+    monkeypatch.setattr(performing, "SAMPLE_SHARE", 1_000_000)
+    bomb = "sleep 1; for i in $(seq 8); do head -c 50M /dev/urandom >f$i; done; sleep 30; echo ESCAPED"
+
+    full = world.attempt(lambda backend: bash(backend, bomb, timeout=40))
+
+    assert (full.success, full.metadata.get("over")) == (False, "workspace_bytes")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from perdure import (
     AskTimeoutError,
     BlockingRuntime,
     Context,
+    PlainProcess,
     RunFailedError,
+    SlotTransitionError,
     StoreLockedError,
     UsageError,
     tool,
@@ -56,6 +58,24 @@ def test_runs_and_calls_block_until_they_are_done(tmp_path: Path) -> None:
 
     with BlockingRuntime(tmp_path / "x.db", workflows=[add, forever]) as rt:
         assert rt.run("r", add).result() == 14
+
+
+def test_a_trajectory_blocks_until_its_calls_are_done(tmp_path: Path) -> None:
+    slots = PlainProcess(tmp_path / "slots", allow_unsandboxed=True)
+    with BlockingRuntime(tmp_path / "x.db", sandbox=slots) as rt:
+        work = rt.trajectory("t")
+
+        work.write_file("a/x", "hi")
+        assert work.run("cat a/x", uniq_id="first").output == "hi"
+        assert work.call("bash", {"command": "exit 3"}).metadata["exit_code"] == 3
+        assert work.read_file("a/x", max_bytes=1) == b"h"
+        assert [entry.path for entry in work.list_files(recursive=True)] == ["a", "a/x"]
+        assert work.archive("a").startswith(b"\x1f\x8b")
+        with pytest.raises(SlotTransitionError, match="not in doubt"):
+            work.settle("first", success=True, because="it was seen")
+        assert (work.id, work.view().slot) == ("t", "slot_0")
+        work.release(reset_workspace=True)
+        assert work.view().slot is None
 
 
 def test_it_is_refused_where_an_event_loop_runs_and_outside_of_its_block() -> None:

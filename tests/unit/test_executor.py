@@ -1,11 +1,11 @@
 """The executor's calls: batches, order, what one part that fails does to the others. On a machine held in hand."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from perdure import ExecutorConfig, ToolExecutor, ToolResult, tool
+from perdure import ExecutorConfig, ToolContext, ToolExecutor, ToolResult, UsageError, slot_of, tool
 from perdure.actors.slots.calls import ToolCall
 from perdure.actors.tools.registry import Registry
 from perdure.runtime.sandbox.backend import ExecutionResult
@@ -381,6 +381,65 @@ def test_an_id_that_cannot_be_written_fails_its_call_alone(uniq_id: str) -> None
 
         assert (await bad).error.startswith("a uniq_id has ")
         assert (await good).success
+
+    on_bench(scenario)
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (ToolCall("bash", {}, uniq_id=cast("Any", 5)), "a uniq_id is a text, not 5"),
+        (ToolCall("bash", cast("Any", "ls")), "arguments are an object with the parameters by name, not str"),
+        (ToolCall("double", cast("Any", [1])), "arguments are an object with the parameters by name, not list"),
+    ],
+)
+def test_a_call_of_the_wrong_types_fails_alone_and_says_why(call: ToolCall, error: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        bad, good = bench.call("a", call), bench.submit("b")
+        await bench.advance()
+
+        assert (await bad).error == error
+        assert (await good).success
+
+    on_bench(scenario, tools=[double])
+
+
+def test_an_effect_class_that_there_is_not_is_refused_before_anything_is_written() -> None:
+    async def scenario(bench: Bench) -> None:
+        before = bench.executor.statistics().slots
+
+        with pytest.raises(UsageError, match="effect is one of read, idempotent, irreversible, not 'safe'"):
+            await bench.executor.execute("t", ToolCall("bash", {"command": "true"}), effect=cast("Any", "safe"))
+
+        assert bench.executor.statistics().slots == before
+        assert (await bench.rt.trajectory("t").view()).calls == 0
+
+    on_bench(scenario)
+
+
+def test_a_tool_that_would_wait_for_its_own_turn_is_told_so_at_once() -> None:
+    @tool
+    async def inner(call: ToolContext) -> str:
+        return (await slot_of(call).run("true")).output
+
+    async def scenario(bench: Bench) -> None:
+        stuck = bench.call("t", ToolCall("inner", {}))
+        after = bench.submit("t")
+        await bench.advance()
+
+        assert "inner is a call of trajectory t itself" in (await stuck).error
+        assert (await after).success
+
+    on_bench(scenario, tools=[inner])
+
+
+@pytest.mark.parametrize(
+    "said", [{"because": None}, {"because": "seen", "success": "yes"}, {"because": "x", "output": 1}]
+)
+def test_a_verdict_that_nobody_could_read_again_is_refused(said: dict[str, Any]) -> None:
+    async def scenario(bench: Bench) -> None:
+        with pytest.raises(UsageError, match="because and output are texts"):
+            await bench.rt.trajectory("t").settle("c", **{"success": True, **said})
 
     on_bench(scenario)
 

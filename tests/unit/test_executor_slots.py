@@ -67,6 +67,21 @@ def test_a_reply_that_cannot_be_understood_is_said_to_be_invalid() -> None:
     on_bench(scenario)
 
 
+@pytest.mark.parametrize("content", ["not base64!", "abc", "é"])
+def test_an_archive_that_is_no_base64_is_said_to_be_invalid_and_not_recorded(content: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.run("t")
+        bench.machine.artifact = {"success": True, "content": content}
+
+        reply = await bench.executor.archive_artifacts("t")
+
+        assert (reply.success, reply.content) == (False, "")
+        assert reply.error.startswith("Invalid artifact archive response: ")
+        assert "file-recorded" not in await bench.types("trajectory/t")
+
+    on_bench(scenario)
+
+
 def test_a_file_that_leaves_the_workspace_is_recorded_by_its_hash() -> None:
     async def scenario(bench: Bench) -> None:
         await bench.run("t")

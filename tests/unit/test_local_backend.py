@@ -57,6 +57,35 @@ def test_plain_processes_must_be_asked_for_by_name(tmp_path: Path) -> None:
         PlainProcess(tmp_path)
 
 
+def test_a_folder_of_slots_has_one_owner_at_a_time(root: Path) -> None:
+    async def scenario() -> None:
+        first, second = (PlainProcess(root, allow_unsandboxed=True) for _ in range(2))
+        await first.start()
+        try:
+            with pytest.raises(SandboxUnavailableError, match=f"in use by process {os.getpid()} on "):
+                await second.start()
+        finally:
+            await first.stop()
+
+        await second.start()
+        await second.stop()
+
+    run(scenario)
+
+
+def test_a_folder_that_cannot_be_made_is_named(root: Path) -> None:
+    (root / "file").write_text("", encoding="utf-8")
+
+    with pytest.raises(SandboxUnavailableError, match=r"there can be no slots in .*file: File exists"):
+        asyncio.run(PlainProcess(root / "file", allow_unsandboxed=True).start())
+
+
+@pytest.mark.parametrize("max_slots", [0, -1])
+def test_a_backend_without_room_for_a_slot_is_refused(max_slots: int) -> None:
+    with pytest.raises(UsageError, match=f"max_slots is {max_slots}"):
+        Bubblewrap("slots", max_slots=max_slots)
+
+
 @pytest.mark.parametrize("limit", ["cpu_seconds", "memory_bytes", "processes", "file_bytes", "output_characters"])
 def test_a_limit_must_be_positive(limit: str) -> None:
     with pytest.raises(UsageError, match=limit):

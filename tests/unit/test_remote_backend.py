@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from perdure import UsageError
-from perdure.actors.slots.errors import ResetFailedError, SandboxUnavailableError, StaleLeaseError
+from perdure.actors.slots.errors import ResetFailedError, SandboxUnavailableError, SlotError, StaleLeaseError
 from perdure.runtime.sandbox import remote
 from perdure.runtime.sandbox.backend import Execution, ExecutionResult, Unfinished
 from perdure.runtime.sandbox.remote import RemoteBackend
@@ -319,3 +319,20 @@ def test_what_is_forgotten_is_forgotten_there() -> None:
         return before is not None, await backend.outcome("slot_0", "a")
 
     assert remotely(scenario) == (True, None)
+
+
+@pytest.mark.parametrize("data", [{}, {"slot": "slot_0"}, {"slot": [], "lease": "1", "current": None}, {"self": 1}])
+def test_a_refusal_with_data_that_do_not_fit_is_still_an_error_that_can_be_shown(data: dict[str, Any]) -> None:
+    async def main() -> str:
+        refusal = {"success": False, "error": "the reason", "kind": "StaleLeaseError", "data": data}
+        async with Scripted(refusal, status=409).opened() as server:
+            backend = RemoteBackend(server.url)
+            try:
+                await backend.acquire("slot_0", 1)
+            except SlotError as error:
+                return str(error)
+            finally:
+                await backend.stop()
+        return "no error"
+
+    assert asyncio.run(main()) == "the reason"

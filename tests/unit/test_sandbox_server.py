@@ -131,6 +131,13 @@ def test_malformed_bodies_are_errors_of_the_caller_and_the_server_goes_on(path: 
     assert works_after is True
 
 
+def test_a_batch_of_more_than_a_slot_can_queue_is_refused_as_a_whole() -> None:
+    response = posted("/batch", b"[" + b"{}," * 10_000 + b"{}]")
+
+    assert response.status_code == 413
+    assert response.json() == {"success": False, "error": "10001 requests at once: at most 10000"}
+
+
 def test_texts_of_malformed_bodies_are_those_of_the_wire_format() -> None:
     assert posted("/execute", b"no json").json() == {"success": False, "error": "Invalid JSON"}
     assert posted("/batch", {}).json() == {"success": False, "error": "Expected array of requests"}

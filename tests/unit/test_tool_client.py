@@ -160,6 +160,14 @@ def test_what_is_no_url_is_refused_at_once(url: str) -> None:
         ToolServerClient(url)
 
 
+@pytest.mark.parametrize("token", ["hunter2\n", "hun\nter2", "hunter2 ", "hünter2"])
+def test_a_token_that_no_header_can_carry_is_refused_without_being_shown(token: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        ToolServerClient("http://127.0.0.1:1", token)
+
+    assert str(caught.value) == "a token is printable ASCII characters without a space"
+
+
 def test_a_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "httpx2", None)
 
