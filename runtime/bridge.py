@@ -16,6 +16,7 @@ from perdure.actors.workflows.run import RunView
 from perdure.runtime.app import Runtime
 from perdure.runtime.figures import RuntimeStatistics
 from perdure.runtime.handle import RunHandle
+from perdure.runtime.questions import OpenQuestion
 from perdure.store.errors import UsageError
 from perdure.store.records import Recorded
 
@@ -102,6 +103,10 @@ class BlockingRuntime:
         """Call a tool once, outside of a run. See `Runtime.call`."""
         return self.wait(self._runtime.call(tool, *args, **kwargs))
 
+    def questions(self) -> list[OpenQuestion]:
+        """Return the open questions of all runs, oldest first."""
+        return self.wait(self._runtime.questions())
+
     def statistics(self) -> RuntimeStatistics:
         """Return the figures of the runtime."""
         return self.wait(self._runtime.statistics())
@@ -132,6 +137,14 @@ class BlockingRun(Generic[R]):
     def cancel(self, reason: str = "cancelled by the application") -> bool:
         """Ask for the run to be cancelled; return False when it was closed already."""
         return self._front.wait(self._handle.cancel(reason))
+
+    def signal(self, name: str, value: object = None, *, id: str | None = None, who: str | None = None) -> bool:
+        """Send the run a signal; durable on return. See `RunHandle.signal`."""
+        return self._front.wait(self._handle.signal(name, value, id=id, who=who))
+
+    def answer(self, question: str, value: object, *, who: str | None = None) -> None:
+        """Answer a question of the run; durable on return. See `RunHandle.answer`."""
+        self._front.wait(self._handle.answer(question, value, who=who))
 
     def history(self) -> list[Recorded]:
         """Return the first thousand events of the run."""

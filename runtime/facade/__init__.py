@@ -46,21 +46,27 @@ from perdure.actors.workflows.definition import Workflow, workflow
 from perdure.actors.workflows.errors import (
     DeadlineExceededError,
     Parked,
+    QuestionNotOpenError,
     ReplayMismatchError,
     RunBlockedError,
     RunCancelledError,
+    RunClosedError,
     RunConflictError,
     RunError,
     RunFailedError,
+    SignalConflictError,
+    SignalRefusedError,
     StepFailedError,
     UnknownRunError,
     UnknownWorkflowError,
+    WrongAnswerError,
 )
 from perdure.actors.workflows.run import NotInDoubtError, RunView
 from perdure.runtime.app import Runtime
 from perdure.runtime.bridge import BlockingRun, BlockingRuntime
 from perdure.runtime.figures import RuntimeStatistics
 from perdure.runtime.handle import RunHandle
+from perdure.runtime.questions import OpenQuestion
 from perdure.runtime.recovery import WaitingRun
 from perdure.runtime.sandbox.backend import Backend
 from perdure.runtime.sandbox.config import ExecutorConfig
@@ -136,12 +142,14 @@ __all__ = [
     "NotALogError",
     "NotDone",
     "NotInDoubtError",
+    "OpenQuestion",
     "Parked",
     "PastCall",
     "PayloadTooLargeError",
     "PerdureError",
     "PlainProcess",
     "Query",
+    "QuestionNotOpenError",
     "RateLimit",
     "RateLimitedError",
     "Recorded",
@@ -153,6 +161,7 @@ __all__ = [
     "Retry",
     "RunBlockedError",
     "RunCancelledError",
+    "RunClosedError",
     "RunConflictError",
     "RunError",
     "RunFailedError",
@@ -164,6 +173,8 @@ __all__ = [
     "SchemaTooNewError",
     "Secret",
     "Settings",
+    "SignalConflictError",
+    "SignalRefusedError",
     "Simulation",
     "SlotError",
     "SlotLimits",
@@ -194,6 +205,7 @@ __all__ = [
     "UsageError",
     "WaitingRun",
     "Workflow",
+    "WrongAnswerError",
     "bash",
     "bash_stateful",
     "has_tool_call",
