@@ -38,7 +38,7 @@ class _Facts(msgspec.Struct, frozen=True):
     text: str = ""
     schema: dict[str, Any] = {}
     choices: list[Any] | None = None
-    to: tuple[str, ...] = ()
+    asked_of: tuple[str, ...] = ()
     until: int | None = None
 
 
@@ -69,7 +69,7 @@ class Questions:
                 continue
             run = event.stream.partition("/")[2]
             self._open[facts.id] = OpenQuestion(
-                facts.id, run, facts.text, facts.schema, facts.choices, facts.to, event.at, facts.until
+                facts.id, run, facts.text, facts.schema, facts.choices, facts.asked_of, event.at, facts.until
             )
 
     def open(self, now: int) -> list[OpenQuestion]:

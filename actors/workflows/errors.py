@@ -105,7 +105,7 @@ class SignalConflictError(RunError, UsageError):
 class QuestionNotOpenError(RunError):
     """Nobody waits for an answer to the question."""
 
-    message = "question {question!r} of run {run} is not open: it was answered, has expired or was withdrawn, or was never asked"
+    message = "question {question!r} of run {run} is not open: answered, expired, withdrawn, or never asked"
     run: str
     question: str
 

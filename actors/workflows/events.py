@@ -252,7 +252,7 @@ class QuestionAsked(Event, frozen=True, tag="question-asked"):
     text: str
     schema: msgspec.Raw
     choices: msgspec.Raw
-    to: tuple[str, ...]
+    asked_of: tuple[str, ...]
     digest: str
     until: int | None = None
 
