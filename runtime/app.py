@@ -41,6 +41,7 @@ from perdure.runtime.life import RUNTIME, CloseRuntime
 from perdure.runtime.naming import check_conversation, check_principal, checked_run_id
 from perdure.runtime.opening import begin_life, by_name, make_system, resolver, start_clock
 from perdure.runtime.options import Options, OptionValues
+from perdure.runtime.questions import OpenQuestion, Questions
 from perdure.runtime.recovery import Reconciler, WaitingRun
 from perdure.runtime.sandbox.backend import Backend
 from perdure.runtime.sandbox.config import ExecutorConfig
@@ -344,6 +345,16 @@ class Runtime:
     def run(self, run_id: str, workflow: Workflow[..., R] | None = None) -> RunHandle[R]:
         """Return a handle to a run by its id, whether it exists or not; with *workflow*, its result is typed."""
         return RunHandle(self, checked_run_id(run_id), None if workflow is None else workflow.result_decoder)
+
+    async def questions(self) -> list[OpenQuestion]:
+        """Return the open questions of all runs, oldest first; `run(question.run).answer(question.id, …)` answers one.
+
+        It reads every question of the log, answered ones too.
+        """
+        found = Questions()
+        while page := await self.read(found.next_page):
+            found.add(page)
+        return found.open(self._clock.moment().now)
 
     # Tools
 

@@ -18,6 +18,7 @@ from perdure.actors.workflows.run import RunView
 from perdure.runtime.app import Runtime
 from perdure.runtime.figures import RuntimeStatistics
 from perdure.runtime.handle import RunHandle
+from perdure.runtime.questions import OpenQuestion
 from perdure.runtime.sandbox.trajectory import Trajectory
 from perdure.runtime.serving.payloads import ArtifactListEntryPayload
 from perdure.store.errors import UsageError
@@ -110,6 +111,10 @@ class BlockingRuntime:
         """Return the handle of a sequence of calls that shares one slot. See `Runtime.trajectory`."""
         return BlockingTrajectory(self, self._runtime.trajectory(trajectory_id))
 
+    def questions(self) -> list[OpenQuestion]:
+        """Return the open questions of all runs, oldest first."""
+        return self.wait(self._runtime.questions())
+
     def statistics(self) -> RuntimeStatistics:
         """Return the figures of the runtime."""
         return self.wait(self._runtime.statistics())
@@ -186,6 +191,14 @@ class BlockingRun(Generic[R]):
     def cancel(self, reason: str = "cancelled by the application") -> bool:
         """Ask for the run to be cancelled; return False when it was closed already."""
         return self._front.wait(self._handle.cancel(reason))
+
+    def signal(self, name: str, value: object = None, *, id: str | None = None, who: str | None = None) -> bool:
+        """Send the run a signal; durable on return. See `RunHandle.signal`."""
+        return self._front.wait(self._handle.signal(name, value, id=id, who=who))
+
+    def answer(self, question: str, value: object, *, who: str | None = None) -> None:
+        """Answer a question of the run; durable on return. See `RunHandle.answer`."""
+        self._front.wait(self._handle.answer(question, value, who=who))
 
     def history(self) -> list[Recorded]:
         """Return the first thousand events of the run."""

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from perdure.actors.kernel.payloads import PayloadDecoder
-from perdure.actors.workflows.commands import CancelRun, GetRun, SettleStep
+from perdure.actors.workflows.commands import AnswerQuestion, CancelRun, GetRun, SendSignal, SettleStep
 from perdure.actors.workflows.errors import RunBlockedError, RunCancelledError, RunFailedError
 from perdure.actors.workflows.events import StepCompleted, StepFailed, StepNotDone
 from perdure.actors.workflows.run import RunView
+from perdure.runtime.naming import check_principal, check_signal
 from perdure.store.records import Query, Recorded, StreamId
 
 if TYPE_CHECKING:
@@ -90,6 +91,42 @@ class RunHandle(Generic[R]):
         """
         is_open: bool = await self._runtime.ask(self._stream, CancelRun(reason))
         return is_open
+
+    async def signal(self, name: str, value: object = None, *, id: str | None = None, who: str | None = None) -> bool:
+        """Send the run a signal, which `ctx.signal(name, …)` takes; durable when this returns.
+
+        Signals of a name are taken in the order of sending, each once. One that nobody waits for yet is kept. With an
+        *id* of the caller's, sending it again (the last 1,000 ids are remembered) changes nothing and returns False.
+
+        Raises:
+            RunClosedError: the run has ended.
+            SignalRefusedError: the run keeps as many signals as it may, or the value is too large.
+            SignalConflictError: the id was another signal's.
+            UsageError: the name, the id or *who* cannot be one.
+            UnencodableError: the value cannot be recorded.
+            UnknownRunError: there is no such run.
+        """
+        check_signal(name, id)
+        check_principal(who)
+        data = msgspec.Raw(self._runtime.encode(value, f"the signal {name}"))
+        is_new: bool = await self._runtime.ask(self._stream, SendSignal(name, data, id), principal=who)
+        return is_new
+
+    async def answer(self, question: str, value: object, *, who: str | None = None) -> None:
+        """Answer a question of the run, by its id (`Runtime.questions`); durable when this returns.
+
+        *who* is written down as the principal of the answer, not checked.
+
+        Raises:
+            WrongAnswerError: it is not what was asked for; nothing was recorded, and the question stays open.
+            QuestionNotOpenError: it was answered, has expired or was withdrawn, or was never asked.
+            RunClosedError: the run has ended.
+            UnencodableError: the value cannot be recorded.
+            UnknownRunError: there is no such run.
+        """
+        check_principal(who)
+        data = msgspec.Raw(self._runtime.encode(value, f"the answer to {question}"))
+        await self._runtime.ask(self._stream, AnswerQuestion(question, data), principal=who)
 
     async def settle_done(self, step: str, result: object = None) -> None:
         """Say that a step in doubt happened, with this result; the run goes on with it.

@@ -25,6 +25,19 @@ def checked_run_id(run: str) -> str:
     return run
 
 
+def check_signal(name: str, signal: str | None) -> None:
+    """Check what a signal is called, and its id; None is none.
+
+    Raises:
+        UsageError: it cannot be called that.
+    """
+    if not (0 < len(name) <= MAX_ID_LENGTH and name.isprintable()):
+        raise UsageError(f"a signal's name is 1 to {MAX_ID_LENGTH} printable characters, not {name!r}")
+    if signal is not None and not (0 < len(signal) <= MAX_ID_LENGTH and signal.isprintable() and signal[0] != "#"):
+        detail = f"a signal's id is 1 to {MAX_ID_LENGTH} printable characters and does not begin with #, not {signal!r}"
+        raise UsageError(detail)
+
+
 def check_conversation(conversation: str | None) -> None:
     """Check a conversation's id; None is none.
 

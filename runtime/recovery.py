@@ -12,6 +12,7 @@ import structlog
 
 from perdure.actors.kernel.clock import SECOND, Clock, Timer
 from perdure.actors.workflows.engine import Engine
+from perdure.actors.workflows.mailbox import ANSWER, SIGNAL
 from perdure.store.errors import PerdureError
 from perdure.store.protocols import EventLog
 from perdure.store.records import OpenStream, StreamId
@@ -32,7 +33,8 @@ class WaitingRun(msgspec.Struct, frozen=True):
     wake_at: int | None
     """Microseconds since 1970 UTC; None: it would go on at once."""
     waits_on: str | None
-    """`attention`: only a person can move it; otherwise the reason why it could not be resumed, or None."""
+    """`attention`: only a person can move it; `answer`, `signal`: it sleeps until one comes; otherwise
+    the reason why it could not be resumed, or None."""
 
 
 class Reconciler:
@@ -65,7 +67,7 @@ class Reconciler:
         """Bring back every open run but those that sleep; then wake sleepers as their times come."""
         now = self._clock.moment().now
         async for page in self._pages(None):
-            await self._resume([row.stream for row in page if row.wake_at is None or row.wake_at <= now])
+            await self._resume([row.stream for row in page if not _sleeps(row, now)])
         await self._arm_next(now)
 
     async def resume_run(self, stream: StreamId) -> None:
@@ -76,7 +78,7 @@ class Reconciler:
             return
         if row.wake_at is not None and row.wake_at > now:
             self._arm(row.wake_at)
-        else:
+        elif not _sleeps(row, now):
             await self._resume([stream])
 
     async def _row(self, stream: StreamId) -> OpenStream | None:
@@ -138,3 +140,8 @@ class Reconciler:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+
+
+def _sleeps(row: OpenStream, now: int) -> bool:
+    """Return whether a run has nothing to do now: its time, its signal or its answer has not come."""
+    return row.waits_on in (ANSWER, SIGNAL) if row.wake_at is None else row.wake_at > now

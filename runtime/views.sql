@@ -1,6 +1,6 @@
 -- Views over the log for people and auditors: a public contract like the tables. Each is derived, none is ever written.
 
--- One row a run. `status` follows from its last event; `result` and `error` are null while it is open.
+-- One row a run. `status` follows from the last event that is its own; `result` and `error` are null while it is open.
 CREATE VIEW runs AS
 SELECT substr(s.name, 5) AS run,
        started.data ->> '$.workflow' AS workflow,
@@ -25,7 +25,11 @@ SELECT substr(s.name, 5) AS run,
             THEN coalesce(last.data ->> '$.error', last.data ->> '$.account') END AS error
 FROM streams AS s
 JOIN events AS started ON started.stream = s.id AND started.version = 1
-JOIN events AS last ON last.stream = s.id AND last.version = s.version
+JOIN events AS last ON last.stream = s.id
+    AND last.version = (SELECT max(e.version)
+                        FROM events AS e
+                        WHERE e.stream = s.id
+                          AND e.type NOT IN ('signal-received', 'question-answered'))
 WHERE s.kind = 'run';
 
 -- One row a step of a run: a tool or a function that was called.

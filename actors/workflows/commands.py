@@ -3,7 +3,7 @@
 import msgspec
 
 from perdure.actors.kernel.messages import Command, Effect
-from perdure.actors.workflows.events import RunFact, StepCompleted, StepFailed, StepNotDone
+from perdure.actors.workflows.events import QuestionAnswered, RunFact, StepCompleted, StepFailed, StepNotDone
 
 
 class StartRun(Command, frozen=True, tag="start-run"):
@@ -44,6 +44,21 @@ class SettleStep(Command, frozen=True, tag="settle-step"):
     fact: StepCompleted | StepFailed | StepNotDone
 
 
+class SendSignal(Command, frozen=True, tag="send-signal"):
+    """Send the run a signal; answered with whether it is new. A signal with an `id` is delivered once."""
+
+    name: str
+    value: msgspec.Raw
+    id: str | None = None
+
+
+class AnswerQuestion(Command, frozen=True, tag="answer-question"):
+    """Answer an open question of the run."""
+
+    question: str
+    answer: msgspec.Raw
+
+
 class GetRun(Command, frozen=True, tag="get-run"):
     """Ask how the run stands; answered with a `RunView`."""
 
@@ -64,3 +79,9 @@ class Settled(Effect, frozen=True, tag="settled"):
 
     step: str
     verdict: StepCompleted | StepFailed | StepNotDone
+
+
+class Arrived(Effect, frozen=True, tag="arrived"):
+    """Tell the run's code that a signal that it waits for, or an answer, has come, waking it if it sleeps."""
+
+    answer: QuestionAnswered | None = None

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, overload
@@ -21,6 +21,7 @@ from perdure.actors.workflows.errors import StepFailedError
 from perdure.actors.workflows.events import StepKind, TimerFired, TimerSet, ValueRecorded
 from perdure.actors.workflows.fork import Fork
 from perdure.actors.workflows.steps import perform_step
+from perdure.actors.workflows.waiting import Question, ask_people, take_signal
 from perdure.store.errors import UsageError
 
 if TYPE_CHECKING:
@@ -282,6 +283,56 @@ class Context:
             driver.note(TimerFired(key))
         finally:
             branch.is_inside = False
+
+    async def signal(self, name: str, *, of: type[T], timeout: timedelta | None = None) -> T:
+        """Wait for the next signal of that name and return its value; signals come in the order of sending.
+
+        One that came before anybody waited is kept, and each is taken once. A run that only waits for signals and
+        people leaves memory.
+
+        Raises:
+            StepFailedError: none came in time (`error_type` is `TimeoutError`), or its value is not of the type
+                (`InvalidSignal`; it is taken all the same). The same live and replayed.
+            UsageError: the type cannot be read from JSON, or the timeout is not more than 0.
+        """
+        branch = enter()
+        try:
+            return await take_signal(self._driver, branch, self._wait_key(branch, "signal"), name, of, timeout)  # type: ignore[no-any-return] # decoded as T
+        finally:
+            branch.is_inside = False
+
+    async def ask(
+        self,
+        text: str,
+        *,
+        of: type[T],
+        choices: Sequence[T] | None = None,
+        timeout: timedelta | None = None,
+        to: str | Sequence[str] = (),
+    ) -> T:
+        """Ask people and return the answer, which is given by `run.answer` or `perdure answer`.
+
+        Args:
+            text: the question.
+            of: the type of the answer; what does not fit is refused where it is given.
+            choices: the only answers that are taken.
+            timeout: how long the question is open; for ever when left out.
+            to: who is asked. It is written down for those who list questions, not checked.
+
+        Raises:
+            StepFailedError: nobody answered in time; `error_type` is `TimeoutError`. The same live and replayed.
+            UsageError: the type cannot be read from JSON, the timeout is not more than 0, or the question is too long.
+        """
+        branch = enter()
+        try:
+            key = self._wait_key(branch, "ask")
+            addressed = (to,) if isinstance(to, str) else tuple(to)
+            return await ask_people(self._driver, branch, key, Question(text, of, choices, timeout, addressed))  # type: ignore[no-any-return] # decoded as T
+        finally:
+            branch.is_inside = False
+
+    def _wait_key(self, branch: Branch, name: str) -> str:
+        return branch.key(name) if self._options.key is None else branch.named_key(self._options.key)
 
     def now(self) -> datetime:
         """Return the time (UTC) when the code first came here."""

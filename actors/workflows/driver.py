@@ -24,6 +24,7 @@ from perdure.actors.workflows.context import Context
 from perdure.actors.workflows.definition import Workflow
 from perdure.actors.workflows.errors import Parked, StepFailedError
 from perdure.actors.workflows.events import (
+    QuestionAnswered,
     RunBlocked,
     RunCancelled,
     RunCompleted,
@@ -35,6 +36,7 @@ from perdure.actors.workflows.events import (
     StepFailed,
     StepNotDone,
 )
+from perdure.actors.workflows.mailbox import ANSWER, SIGNAL
 from perdure.actors.workflows.recording import Recording, StepRecord
 from perdure.actors.workflows.run import ATTENTION
 from perdure.store.errors import LogClosedError, LogWriteError, PerdureError
@@ -60,6 +62,8 @@ class Parking(msgspec.Struct, frozen=True):
 
     wake_at: int | None
     waits_on: str | None
+    mail_for: tuple[str, ...] = ()
+    """The steps that wait for a signal or an answer."""
 
 
 class Blocking(msgspec.Struct, frozen=True):
@@ -85,6 +89,8 @@ class Wait(msgspec.Struct, eq=False):
     woken: "asyncio.Future[None]"
     due: int | None
     step: str
+    on: str | None
+    """What it waits on, when it is not only a time."""
 
 
 class Driver:
@@ -117,6 +123,7 @@ class Driver:
         self._given = given
         self._waits: dict[Branch, Wait] = {}
         self._verdicts: dict[str, Verdict] = {}
+        self._answers: dict[str, msgspec.Raw] = {}
         self._cancel_reason: str | None = shell.state.cancel_reason
         self._is_overdue = False
         self._is_suspect = bool(shell.state.crashes)
@@ -200,6 +207,8 @@ class Driver:
         match self.ending:
             case Suspending():
                 return RunSuspended(tuple(self.shell.state.in_flight))
+            case Parking(mail_for=steps) if any(not self.shell.state.mailbox.is_waiting(step) for step in steps):
+                return RunParked(self.engine.clock.moment().now, None)  # it came while the code was leaving
             case Parking(wake_at=wake_at, waits_on=waits_on):
                 return RunParked(wake_at, waits_on)
             case Blocking() as block:
@@ -342,8 +351,10 @@ class Driver:
 
     # Waiting
 
-    async def wait(self, branch: Branch, due: int | None, step: str) -> None:
-        """Wait until *due* (microseconds), or with None until somebody settles *step*; may park the run.
+    async def wait(self, branch: Branch, due: int | None, step: str, on: str | None = None) -> None:
+        """Wait until *due* (microseconds), or with None until somebody wakes *step*; may park the run.
+
+        *on* is what the wait is for, a time or, without one, a person's verdict when left out.
 
         Raises:
             Parked: the run leaves memory.
@@ -352,7 +363,7 @@ class Driver:
             raise Parked
         woken: asyncio.Future[None] = self.engine.system.loop.create_future()
         timer = None if due is None else self.engine.clock.call_at(due, lambda: _wake(woken))
-        self._waits[branch] = Wait(woken, due, step)
+        self._waits[branch] = Wait(woken, due, step, ATTENTION if on is None and due is None else on)
         self._consider_parking()
         try:
             await woken
@@ -370,6 +381,18 @@ class Driver:
         """Hand the verdict on a step in doubt to the branch that waits for it."""
         self._verdicts[step] = verdict
         self.wake(step)
+
+    def arrived(self, answer: QuestionAnswered | None = None) -> None:
+        """Wake the branches whose signal, or whose answer, has come."""
+        if answer is not None:
+            self._answers[answer.step] = answer.answer
+            self.wake(answer.step)
+        for step in self.shell.state.mailbox.matches():
+            self.wake(step)
+
+    def answer(self, step: str) -> msgspec.Raw | None:
+        """Return the answer to the question of *step*, once."""
+        return self._answers.pop(step, None)
 
     def wake(self, step: str) -> None:
         """Wake the branch that waits at *step* before its time: what it waits for may have come."""
@@ -393,12 +416,14 @@ class Driver:
             return
         horizon = self.engine.clock.moment().now + self.engine.park_after
         dues = [w.due for w in self._waits.values() if w.due is not None]
-        waits_on = ATTENTION if len(dues) < len(self._waits) else None
+        ons = {w.on for w in self._waits.values()}
+        waits_on = next((on for on in (ATTENTION, ANSWER, SIGNAL) if on in ons), None)
         if self.deadline is not None:
             dues.append(self.deadline)
         if any(w.woken.done() for w in self._waits.values()) or any(due <= horizon for due in dues):
             return
-        self.take_down(Parking(min(dues, default=None), waits_on))
+        mail_for = tuple(w.step for w in self._waits.values() if w.on in (ANSWER, SIGNAL))
+        self.take_down(Parking(min(dues, default=None), waits_on, mail_for))
 
 
 def _wake(woken: "asyncio.Future[None]") -> None:

@@ -19,7 +19,7 @@ from perdure.actors.kernel.shell import Shell
 from perdure.actors.kernel.system import ActorSystem, Interpreter
 from perdure.actors.tools.invoke import Invoker
 from perdure.actors.tools.registry import Registry
-from perdure.actors.workflows.commands import Interrupt, Launch, Settled
+from perdure.actors.workflows.commands import Arrived, Interrupt, Launch, Settled
 from perdure.actors.workflows.definition import Workflow
 from perdure.actors.workflows.driver import Abandoned, Driver, Ending, Suspending
 from perdure.actors.workflows.errors import UnknownWorkflowError
@@ -74,7 +74,7 @@ class Engine:
     @property
     def interpreters(self) -> Mapping[type[Effect], Interpreter]:
         """The effects of runs, and what performs them."""
-        return {Launch: self._launch, Interrupt: self._interrupt, Settled: self._settled}
+        return {Launch: self._launch, Interrupt: self._interrupt, Settled: self._settled, Arrived: self._arrived}
 
     @property
     def is_stopping(self) -> bool:
@@ -162,6 +162,13 @@ class Engine:
         else:
             self.resumer.resume_soon(shell.stream)
 
+    def _arrived(self, shell: Shell, effect: Arrived) -> None:
+        driver = self._drivers.get(shell.state.run)
+        if driver is not None:
+            driver.arrived(effect.answer)
+        else:
+            self.resumer.resume_soon(shell.stream)
+
     # Ends
 
     def ended(self, driver: Driver) -> None:
@@ -190,13 +197,19 @@ class Engine:
             self._tell(state.run, view(state))
             if state.status in CLOSED:
                 self.on_closed(state.run)
-        elif state.status == "waiting" and _may_go_on(state) and not self._is_stopping:
-            self.resumer.resume_soon(shell.stream)  # somebody cancelled or settled it while it was leaving
+        elif state.status == "waiting" and self._may_go_on(state) and not self._is_stopping:
+            self.resumer.resume_soon(shell.stream)  # somebody cancelled, settled or told it while it was leaving
             return
         elif state.status == "waiting" and state.wake_at is not None:
             self.on_parked(state.wake_at)
         if not self._is_stopping:
             self.system.directory.passivate(shell)
+
+    def _may_go_on(self, state: RunState) -> bool:
+        """Return whether a run that waits has already got what it waits for."""
+        is_settled = state.waits_on == ATTENTION and not any(flight.in_doubt for flight in state.in_flight.values())
+        is_due = state.wake_at is not None and state.wake_at <= self.clock.moment().now
+        return state.cancel_reason is not None or is_settled or is_due
 
     def _tell(self, run: str, outcome: RunView | BaseException) -> None:
         answer = self._waiters.pop(run, None)
@@ -274,12 +287,6 @@ class Engine:
     def _take_down(self, drivers: Iterable[Driver], ending: Ending) -> None:
         for driver in list(drivers):
             driver.take_down(ending)
-
-
-def _may_go_on(state: RunState) -> bool:
-    """Return whether a run that waits has already got what it waits for."""
-    is_settled = state.waits_on == ATTENTION and not any(flight.in_doubt for flight in state.in_flight.values())
-    return state.cancel_reason is not None or is_settled
 
 
 async def _settle(tasks: "set[asyncio.Task[Any]]", timeout: float | None) -> None:

@@ -77,6 +77,47 @@ class ReplayMismatchError(RunError):
     account: str
 
 
+class RunClosedError(RunError):
+    """The run has ended: nothing can be sent to it."""
+
+    message = "run {run} is {status}: nothing can be sent to it any more"
+    run: str
+    status: str
+
+
+class SignalRefusedError(RunError):
+    """The run keeps as many signals as it may, or this one is too large; it was not sent."""
+
+    message = "run {run} takes no signal {name!r}: {reason}"
+    run: str
+    name: str
+    reason: str
+
+
+class SignalConflictError(RunError, UsageError):
+    """The id belongs to a signal with another name or another value."""
+
+    message = "run {run} got another signal with the id {signal!r}: an id is for one name and one value"
+    run: str
+    signal: str
+
+
+class QuestionNotOpenError(RunError):
+    """Nobody waits for an answer to the question."""
+
+    message = "question {question!r} of run {run} is not open: answered, expired, withdrawn, or never asked"
+    run: str
+    question: str
+
+
+class WrongAnswerError(RunError, UsageError):
+    """The answer does not fit the question; nothing was recorded."""
+
+    message = "that does not answer {question!r}: {reason}"
+    question: str
+    reason: str
+
+
 class DeadlineExceededError(RunError, TimeoutError):
     """The run's deadline has passed."""
 

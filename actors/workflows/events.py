@@ -206,11 +206,86 @@ class BranchesFailed(Event, frozen=True, tag="branches-failed"):
     failed: int
 
 
+class SignalReceived(Event, frozen=True, tag="signal-received"):
+    """Somebody sent the run a signal at `at` (microseconds); it is kept until the code takes it."""
+
+    id: str
+    name: str
+    value: msgspec.Raw
+    at: int
+
+
+class SignalAwaited(Event, frozen=True, tag="signal-awaited"):
+    """The workflow waits for the next signal of a name, at most until `until` (microseconds)."""
+
+    step: str
+    branch: str
+    name: str
+    until: int | None = None
+
+
+class SignalTaken(Event, frozen=True, tag="signal-taken"):
+    """The wait got this signal, which no other wait gets."""
+
+    step: str
+    signal: str
+
+
+class SignalExpired(Event, frozen=True, tag="signal-expired"):
+    """No signal came in time; the workflow was told."""
+
+    step: str
+
+
+class SignalWaitWithdrawn(Event, frozen=True, tag="signal-wait-withdrawn"):
+    """The wait was cancelled: a signal that comes now is for others."""
+
+    step: str
+
+
+class QuestionAsked(Event, frozen=True, tag="question-asked"):
+    """The workflow asks people; an answer must fit `schema` (JSON Schema) and be one of `choices`, unless null."""
+
+    step: str
+    branch: str
+    id: str
+    text: str
+    schema: msgspec.Raw
+    choices: msgspec.Raw
+    asked_of: tuple[str, ...]
+    digest: str
+    until: int | None = None
+
+
+class QuestionAnswered(Event, frozen=True, tag="question-answered"):
+    """Somebody, the event's principal, answered; there is one answer at most."""
+
+    step: str
+    id: str
+    answer: msgspec.Raw
+
+
+class QuestionExpired(Event, frozen=True, tag="question-expired"):
+    """Nobody answered in time; the workflow was told."""
+
+    step: str
+    id: str
+
+
+class QuestionWithdrawn(Event, frozen=True, tag="question-withdrawn"):
+    """The workflow was cancelled while it asked: an answer that came before and was not yet taken counts no more."""
+
+    step: str
+    id: str
+
+
 RunFact: TypeAlias = (
     RunSuspended | RunParked | RunBlocked | RunCompleted | RunFailed | RunCancelled
     | StepStarted | AttemptStarted | AttemptFailed | AttemptRefused | AttemptDelayed
     | StepCompleted | StepFailed | StepCancelled | StepInDoubt | StepNotDone
     | ValueRecorded | TimerSet | TimerFired | BranchesOpened | BranchesFailed
+    | SignalAwaited | SignalTaken | SignalExpired | SignalWaitWithdrawn
+    | QuestionAsked | QuestionExpired | QuestionWithdrawn
 )  # fmt: skip
 """What the run's own code reports, as opposed to what others ask of it."""
 
@@ -219,4 +294,6 @@ RUN_EVENTS: tuple[type[Event], ...] = (
     RunCancelled, StepStarted, AttemptStarted, AttemptFailed, AttemptRefused, AttemptDelayed,
     StepCompleted, StepFailed, StepCancelled, StepInDoubt, StepNotDone,
     ValueRecorded, TimerSet, TimerFired, BranchesOpened, BranchesFailed,
+    SignalReceived, SignalAwaited, SignalTaken, SignalExpired, SignalWaitWithdrawn,
+    QuestionAsked, QuestionAnswered, QuestionExpired, QuestionWithdrawn,
 )  # fmt: skip

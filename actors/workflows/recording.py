@@ -17,6 +17,15 @@ from perdure.actors.workflows.events import (
     AttemptStarted,
     BranchesFailed,
     BranchesOpened,
+    QuestionAnswered,
+    QuestionAsked,
+    QuestionExpired,
+    QuestionWithdrawn,
+    SignalAwaited,
+    SignalExpired,
+    SignalReceived,
+    SignalTaken,
+    SignalWaitWithdrawn,
     StepCancelled,
     StepCompleted,
     StepFailed,
@@ -34,7 +43,7 @@ Progress: TypeAlias = Literal["dispatched", "backing_off", "completed", "failed"
 class StepRecord(msgspec.Struct):
     """One recorded step, folded from its events."""
 
-    what: Literal["step", "value", "timer", "branches"]
+    what: Literal["step", "value", "timer", "branches", "signal", "question"]
     branch: str
     name: str
     at: int
@@ -44,6 +53,8 @@ class StepRecord(msgspec.Struct):
     attempt: int = 1
     due: int = 0
     """When the next attempt, or the end of the sleep, is due."""
+    until: int | None = None
+    """When the wait for a signal or an answer ends by itself."""
     in_doubt: bool = False
     known_not_done: bool = False
     has_token: bool = False
@@ -59,10 +70,12 @@ class StepRecord(msgspec.Struct):
 class Recording:
     """The recorded steps of a run."""
 
-    __slots__ = ("_left", "steps")
+    __slots__ = ("_left", "_signals", "steps")
 
     def __init__(self, events: Iterable[tuple[Event, int]] = ()) -> None:
         self.steps: dict[str, StepRecord] = {}
+        self._signals: dict[str, msgspec.Raw] = {}
+        """Those that were received and not taken."""
         for event, at in events:
             self._add(event, at)
         self._left: dict[str, int] = {}
@@ -137,5 +150,29 @@ class Recording:
             case StepNotDone():
                 record = self.steps[event.step]
                 record.in_doubt, record.known_not_done = False, True
+            case _:
+                self._add_wait(event, at)
+
+    def _add_wait(self, event: Event, at: int) -> None:
+        """Take in what concerns a wait for a signal or an answer; other events say nothing of steps."""
+        match event:
+            case SignalReceived():
+                self._signals[event.id] = event.value
+            case SignalAwaited():
+                self.steps[event.step] = StepRecord("signal", event.branch, event.name, at, until=event.until)
+            case SignalTaken():
+                record = self.steps[event.step]
+                record.progress, record.result = "completed", self._signals.pop(event.signal)
+            case QuestionAsked():
+                self.steps[event.step] = StepRecord(
+                    "question", event.branch, "ask", at, digest=event.digest, until=event.until
+                )
+            case QuestionAnswered():
+                record = self.steps[event.step]
+                record.progress, record.result = "completed", event.answer
+            case SignalExpired() | QuestionExpired():
+                self.steps[event.step].progress = "failed"
+            case SignalWaitWithdrawn() | QuestionWithdrawn():
+                self.steps[event.step].progress = "cancelled"
             case _:
                 pass

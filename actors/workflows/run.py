@@ -10,12 +10,14 @@ import msgspec
 
 from perdure.actors.kernel.messages import Command, Decision, Event, Index, Moment
 from perdure.actors.workflows.commands import (
+    AnswerQuestion,
     CancelRun,
     GetRun,
     Interrupt,
     Launch,
     Note,
     ResumeRun,
+    SendSignal,
     Settled,
     SettleStep,
     StartRun,
@@ -27,6 +29,7 @@ from perdure.actors.workflows.events import (
     AttemptFailed,
     AttemptRefused,
     AttemptStarted,
+    QuestionWithdrawn,
     RunBlocked,
     RunCancelled,
     RunCancelRequested,
@@ -46,6 +49,7 @@ from perdure.actors.workflows.events import (
     TimerFired,
     TimerSet,
 )
+from perdure.actors.workflows.mailbox import MAIL_EVENTS, Mailbox, answer, receive
 from perdure.store.errors import InternalError
 from perdure.store.records import StreamId
 
@@ -82,6 +86,7 @@ class RunState(msgspec.Struct, frozen=True):
     conversation: str | None = None
     in_flight: dict[str, Flight] = {}
     timers: int = 0
+    mailbox: Mailbox = Mailbox()
     steps_done: int = 0
     wake_at: int | None = None
     waits_on: str | None = None
@@ -114,6 +119,8 @@ class RunView(msgspec.Struct, frozen=True):
     """JSON."""
     error_type: str = ""
     error: str = ""
+    questions: tuple[str, ...] = ()
+    """The ids of its questions that nobody has answered yet."""
 
     @property
     def is_closed(self) -> bool:
@@ -163,6 +170,12 @@ class RunBehavior:
                 return _cancel(_born(state), reason, moment)
             case SettleStep():
                 return _settle(_born(state), command, moment)
+            case SendSignal():
+                state = _born(state)
+                return receive(state.run, state.status, state.mailbox, command, moment)
+            case AnswerQuestion():
+                state = _born(state)
+                return answer(state.run, state.status, state.mailbox, command, moment)
             case GetRun():
                 return Decision((), view(_born(state)))
             case _:
@@ -214,6 +227,8 @@ class RunBehavior:
                 return _closed(state, "failed", error_type=error_type, error=error)
             case RunCancelled(reason=reason):
                 return _closed(state, "cancelled", error=reason)
+            case _ if isinstance(event, MAIL_EVENTS):
+                return replace(state, mailbox=state.mailbox.after(event))
             case _:
                 return state
 
@@ -253,6 +268,7 @@ def view(state: RunState) -> RunView:
         result=state.result,
         error_type=state.error_type,
         error=state.error,
+        questions=tuple(asked.id for asked in state.mailbox.questions.values()),
     )
 
 
@@ -299,7 +315,8 @@ def _cancel(state: RunState, reason: str, moment: Moment) -> Decision[bool]:
     if state.status in CLOSED:
         return Decision((), reply=False)
     if state.status == "blocked":  # its code cannot run, so there is nothing to wait for
-        return Decision((RunCancelRequested(reason), RunCancelled(reason)), reply=True)
+        withdrawn = tuple(QuestionWithdrawn(step, asked.id) for step, asked in state.mailbox.questions.items())
+        return Decision((RunCancelRequested(reason), *withdrawn, RunCancelled(reason)), reply=True)
     if state.cancel_reason is not None:
         return Decision((), reply=True)
     if state.status != "waiting":
@@ -359,5 +376,13 @@ def _in_flight(state: RunState, step: str, **changes: Any) -> RunState:
 
 def _closed(state: RunState, status: RunStatus, **changes: Any) -> RunState:
     return msgspec.structs.replace(
-        state, status=status, in_flight={}, timers=0, wake_at=None, waits_on=None, life=0, **changes
+        state,
+        status=status,
+        in_flight={},
+        timers=0,
+        mailbox=state.mailbox.closed(),
+        wake_at=None,
+        waits_on=None,
+        life=0,
+        **changes,
     )

@@ -13,6 +13,7 @@ from perdure.runtime.cli.breakers import breakers
 from perdure.runtime.cli.exits import EXPLAINED, Exit, Failure, code_of
 from perdure.runtime.cli.logs import log, tail
 from perdure.runtime.cli.output import print_line, printable
+from perdure.runtime.cli.people import answer, questions, signal
 from perdure.runtime.cli.reading import ps, show
 from perdure.runtime.cli.runs import resume, run
 from perdure.runtime.cli.servers import executor_server, sandbox_server, tool_server
@@ -23,7 +24,7 @@ from perdure.runtime.cli.verdicts import cancel, settle
 from perdure.store.errors import PerdureError
 
 _COMMANDS = (
-    run, resume, ps, show, log, tail, settle, cancel, tools, breakers, slots, artifacts, verify, doctor,
+    run, resume, ps, show, log, tail, signal, questions, answer, settle, cancel, tools, breakers, slots, artifacts, verify, doctor,
     tool_server, executor_server, sandbox_server,
 )  # fmt: skip
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code.value:<4} {text}" for code, text in EXPLAINED.items())

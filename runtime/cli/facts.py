@@ -23,6 +23,8 @@ class Facts(msgspec.Struct, frozen=True):
     kind: str = ""
     tool: str = ""
     effect: str = ""
+    name: str = ""
+    text: str = ""
     workflow: str = ""
     attempt: int = 1
     micros: int = 0
@@ -57,6 +59,7 @@ class Facts(msgspec.Struct, frozen=True):
     result: msgspec.Raw = msgspec.Raw(b"null")
     arguments: msgspec.Raw = msgspec.Raw(b"null")
     value: msgspec.Raw = msgspec.Raw(b"null")
+    answer: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _decode = msgspec.json.Decoder(Facts).decode

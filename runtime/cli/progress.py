@@ -137,6 +137,8 @@ class Progress:
                 self.sleeps[key] = facts.due or event.at
                 if self.sleeps[key] - event.at >= _WORTH_SAYING:
                     return f"{facts.step} for {duration(self.sleeps[key] - event.at)}"
+            case "question-asked":
+                return shorten(f"{facts.step} asks: {facts.text}", _ERROR_WIDTH)
             case "timer-fired":
                 self.sleeps.pop(key, None)
             case _:

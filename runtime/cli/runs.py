@@ -17,6 +17,7 @@ import msgspec
 
 from perdure.actors.kernel.payloads import Redaction
 from perdure.actors.workflows.definition import Workflow
+from perdure.actors.workflows.mailbox import ANSWER, SIGNAL
 from perdure.actors.workflows.run import RunView
 from perdure.runtime.app import Runtime
 from perdure.runtime.cli.exits import Exit, Failure
@@ -150,12 +151,15 @@ async def _follow_run(rt: Runtime, watcher: Watcher, run: str, after: int) -> No
 
 def _tell(request: Request, view: RunView) -> Exit:
     code = Exit.OK if view.status == "completed" else Exit.RUN
+    if view.waits_on in (ANSWER, SIGNAL):
+        code = Exit.WAITS
     if request.as_json:
         answer: dict[str, Any] = {"run": view.run, "workflow": view.workflow, "status": view.status}
         if view.status == "completed":
             answer["result"] = msgspec.Raw(view.result.encode())
         else:
             answer |= {"error_type": view.error_type, "error": view.error, "in_doubt": view.in_doubt}
+            answer |= {"questions": view.questions} if view.questions else {}
         print_json(answer)
         return code
     match view.status:
@@ -168,6 +172,12 @@ def _tell(request: Request, view: RunView) -> Exit:
             raise Failure(f"run {view.run} was cancelled: {view.error}", code)
         case "blocked":
             raise Failure(f"run {view.run} is blocked ({view.error_type}): {view.error}", code)
+        case _ if view.questions and not view.in_doubt:
+            how = f"perdure answer {view.questions[0]} JSON --db {request.db}; then {request.how_to_go_on}"
+            raise Failure(f"run {view.run} waits for {count(len(view.questions), 'answer')}: {how}", code)
+        case _ if view.waits_on == SIGNAL:
+            how = f"perdure signal {view.run} NAME JSON --db {request.db}; then {request.how_to_go_on}"
+            raise Failure(f"run {view.run} waits for a signal: {how}", code)
         case _:
             keys = ", ".join(view.in_doubt)
             how = f"perdure settle {view.run} {keys} --db {request.db} --done JSON | --not-done | --failed TEXT"

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from perdure.actors.workflows.mailbox import ANSWER, SIGNAL
 from perdure.runtime.cli.facts import ENDS, RUN_PREFIX, Facts, facts_of
 from perdure.runtime.cli.output import clock_time, duration
 from perdure.runtime.cli.timeline import Timeline
@@ -20,11 +21,13 @@ PAGE: Final = 200
 """Runs asked about with one statement."""
 
 Status: TypeAlias = Literal[
-    "running", "queued", "sleeping", "due", "suspended", "interrupted", "cancelling", "in doubt", "blocked",
+    "running", "queued", "sleeping", "waiting", "due", "suspended", "interrupted", "cancelling", "in doubt", "blocked",
     "completed", "failed", "cancelled",
 ]  # fmt: skip
 ATTENTION: Final[frozenset[Status]] = frozenset({"in doubt", "blocked"})
 """What only a person can move."""
+WAITS: Final[dict[str | None, str]] = {ANSWER: "an answer: perdure questions", SIGNAL: "a signal"}
+"""What a run sleeps for that is no time, in words."""
 
 _TURNS: Final = msgspec.json.encode(
     ["run-started", "run-resumed", "run-suspended", "run-parked", "run-blocked", *sorted(ENDS)]
@@ -122,7 +125,7 @@ def _standings(reader: LogReader, page: Sequence[StreamSummary], owner: Owner, n
             in_flight=started - done,
             in_doubt=keys,
             waits_for=describe(status, facts, keys, now=now, at=at, in_flight=started - done),
-            wake_at=facts.wake_at if status in ("sleeping", "due") else None,
+            wake_at=facts.wake_at if status in ("sleeping", "waiting", "due") else None,
             started_at=summaries[stream].first_at,
             last_at=summaries[stream].last_at,
         )
@@ -163,6 +166,8 @@ def status_of(
         case _ if is_cancelled:
             return "cancelling"
         case "run-parked":
+            if facts.waits_on in WAITS and (facts.wake_at is None or facts.wake_at > now):
+                return "waiting"
             return "sleeping" if facts.wake_at is not None and facts.wake_at > now else "due"
         case "run-suspended":
             return "suspended"
@@ -184,6 +189,9 @@ def describe(  # noqa: C901 - one case a status
         case "sleeping":
             wake = facts.wake_at or now
             return f"until {clock_time(wake, now=now)} (in {duration(wake - now)})"
+        case "waiting":
+            until = "" if facts.wake_at is None else f", until {clock_time(facts.wake_at, now=now)} at most"
+            return f"{WAITS[facts.waits_on or ANSWER]}{until}"
         case "due":
             return "resume: its time has come"
         case "suspended":

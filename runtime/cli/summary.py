@@ -26,7 +26,7 @@ _COLUMNS: Final = (
 def say_what_is_open(opened: Sequence[Standing], application: Application) -> None:
     """Say on stderr which runs are brought back and which are not."""
     foreign = [one for one in opened if not _has_code(one, application)]
-    asleep = [one for one in opened if one.status == "sleeping" and one not in foreign]
+    asleep = [one for one in opened if one.status in ("sleeping", "waiting") and one not in foreign]
     back = [one for one in opened if one not in foreign and one not in asleep]
     kinds = ", ".join(f"{number} {name}" for name, number in Counter(one.workflow for one in back).items())
     parts = [f"{count(len(back), 'run')} brought back" + (f" ({kinds})" if kinds else "")]

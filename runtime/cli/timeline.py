@@ -9,15 +9,18 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from perdure.runtime.cli.facts import Facts, facts_of, refuser
-from perdure.runtime.cli.output import duration
+from perdure.runtime.cli.output import duration, shorten
 from perdure.store.records import Recorded
 
 StepStatus: TypeAlias = Literal[
     "in flight", "retrying", "waiting", "in doubt", "done", "failed", "cancelled", "sleeping", "open",
 ]  # fmt: skip
 
+What: TypeAlias = Literal["tool", "function", "value", "timer", "branches", "signal", "question", "run"]
+
 REFUSALS: Final = frozenset({"CircuitOpenError", "RateLimitedError", "BulkheadFullError"})
 """Errors of attempts that were not made."""
+_ANSWER_WIDTH: Final = 100
 OUTCOMES: Final = frozenset({"done", "failed", "cancelled"})
 
 
@@ -33,7 +36,7 @@ class Step(msgspec.Struct):
 
     key: str
     branch: str
-    what: Literal["tool", "function", "value", "timer", "branches", "run"]
+    what: What
     name: str
     at: int
     position: int
@@ -91,7 +94,8 @@ class Timeline(msgspec.Struct):
     @property
     def in_flight(self) -> list[str]:
         """The keys of the steps without an outcome."""
-        return [s.key for s in self.steps.values() if s.status in ("in flight", "retrying", "waiting", "in doubt")]
+        under_way = ("in flight", "retrying", "waiting", "in doubt")
+        return [s.key for s in self.steps.values() if s.what in ("tool", "function") and s.status in under_way]
 
     @property
     def steps_done(self) -> int:
@@ -106,6 +110,8 @@ class Timeline(msgspec.Struct):
             self._turn(event, facts)
         elif facts.step:
             self._step(event, facts)
+        elif event.type == "signal-received":
+            self._mark(event, f"signal {facts.name} came{_by(event)}")
 
     # The run
 
@@ -162,6 +168,11 @@ class Timeline(msgspec.Struct):
                 step.result, step.ended_at = facts.value, event.at
             case "timer-set":
                 self._open(event, facts, "timer", "sleep", "sleeping").due = facts.due
+            case "signal-awaited":
+                self._open(event, facts, "signal", facts.name, "waiting").due = facts.until
+            case "question-asked":
+                step = self._open(event, facts, "question", "ask", "waiting")
+                step.due, step.notes = facts.until, [Note(event.at, facts.text)]
             case "branches-opened":
                 name = facts.step.rpartition("/")[2].partition("#")[0]
                 self._open(event, facts, "branches", name, "open").count = facts.count
@@ -174,7 +185,7 @@ class Timeline(msgspec.Struct):
         self,
         event: Recorded,
         facts: Facts,
-        what: Literal["tool", "function", "value", "timer", "branches"],
+        what: What,
         name: str,
         status: StepStatus,
     ) -> Step:
@@ -230,8 +241,27 @@ def _go_on(step: Step, event: Recorded, facts: Facts) -> None:  # noqa: C901 - o
         case "branches-failed":
             step.status, step.ended_at = "failed", event.at
             note(f"branch {facts.failed} failed, the others were cancelled")
+        case "signal-taken":
+            _over(step, event, "done")
+        case "question-answered":
+            _over(step, event, "done")
+            step.result = facts.answer
+            note(f"answered{_by(event)}: {shorten(bytes(facts.answer).decode(), _ANSWER_WIDTH)}")
+        case "signal-expired" | "question-expired":
+            _over(step, event, "failed")
+            note("nothing came in time")
+        case "signal-wait-withdrawn" | "question-withdrawn":
+            _over(step, event, "cancelled")
         case _:
             pass
+
+
+def _over(step: Step, event: Recorded, status: StepStatus) -> None:
+    step.status, step.ended_at, step.due = status, event.at, None
+
+
+def _by(event: Recorded) -> str:
+    return "" if event.principal is None else f", by {event.principal}"
 
 
 def _end(step: Step, event: Recorded, facts: Facts, status: StepStatus) -> None:

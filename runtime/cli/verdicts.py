@@ -1,6 +1,6 @@
-"""Commands with which a person moves a run: settle and cancel. They need no application code.
+"""Commands with which a person moves a run: settle and cancel, and what those share that tell a run something.
 
-Both only record: a run's code takes notice when it is resumed. They work while nobody owns the log; its owner has to be
+They need no application code. Both only record: a run's code takes notice when it is resumed. They work while nobody owns the log; its owner has to be
 asked in its own application.
 """
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from perdure.actors.workflows.errors import QuestionNotOpenError, RunClosedError, SignalRefusedError
 from perdure.actors.workflows.run import NotInDoubtError
 from perdure.runtime.cli.doubts import CallVerdict, settle_call
 from perdure.runtime.cli.exits import Exit, Failure
@@ -65,14 +66,14 @@ def settle(  # noqa: PLR0913 - its options
 def _settle_step(run: str, step: str, db: Path, *, done: str | None, failed: str | None, as_json: bool) -> None:
     if done is not None:
         result, verdict = read_json(done, "--done"), "done"
-        _record(db, run, lambda handle: handle.settle_done(step, result), "settle its steps")
+        record_in(db, run, lambda handle: handle.settle_done(step, result), "settle its steps")
     elif failed is not None:
         verdict = "failed"
-        _record(db, run, lambda handle: handle.settle_failed(step, failed), "settle its steps")
+        record_in(db, run, lambda handle: handle.settle_failed(step, failed), "settle its steps")
     else:
         verdict = "not-done"
         because = "the command line"
-        _record(db, run, lambda handle: handle.settle_not_done(step, because=because), "settle its steps")
+        record_in(db, run, lambda handle: handle.settle_not_done(step, because=because), "settle its steps")
     if as_json:
         print_json({"run": run, "step": step, "verdict": verdict})
     else:
@@ -89,7 +90,7 @@ def cancel(*, run: str, db: Path, reason: str, as_json: bool) -> None:
 
     The request is recorded; the run's own code takes itself down, `finally` blocks and all, when it is resumed.
     """
-    was_open = _record(db, run, lambda handle: handle.cancel(reason), "cancel its runs")
+    was_open = record_in(db, run, lambda handle: handle.cancel(reason), "cancel its runs")
     if not was_open:
         raise Failure(f"run {run} has ended: there is nothing to cancel", Exit.RUN)
     if as_json:
@@ -98,11 +99,11 @@ def cancel(*, run: str, db: Path, reason: str, as_json: bool) -> None:
         print_line(f"run {run} is to be cancelled; its code takes itself down with: perdure resume FILE.py --db {db}")
 
 
-def _record(db: Path, run: str, ask: Callable[[RunHandle[object]], Awaitable[object]], what: str) -> object:
+def record_in(db: Path, run: str, ask: Callable[[RunHandle[object]], Awaitable[object]], what: str) -> object:
     """Return what the run answers.
 
     Raises:
-        Failure: another process owns the log, or the step is not in doubt.
+        Failure: another process owns the log, or the run cannot be told that.
         UnknownRunError, LogNotFoundError, NotALogError: there is nothing to ask.
     """
     log_to_stderr()
@@ -118,5 +119,5 @@ def _record(db: Path, run: str, ask: Callable[[RunHandle[object]], Awaitable[obj
     except StoreLockedError as error:
         text = f"{error.path} is owned by {error.owner}, which alone may {what}: ask it in its application, or stop it"
         raise Failure(text, Exit.OWNED) from error
-    except NotInDoubtError as error:
+    except (NotInDoubtError, RunClosedError, QuestionNotOpenError, SignalRefusedError) as error:
         raise Failure(str(error), Exit.RUN) from error

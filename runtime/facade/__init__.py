@@ -46,21 +46,27 @@ from perdure.actors.workflows.definition import Workflow, workflow
 from perdure.actors.workflows.errors import (
     DeadlineExceededError,
     Parked,
+    QuestionNotOpenError,
     ReplayMismatchError,
     RunBlockedError,
     RunCancelledError,
+    RunClosedError,
     RunConflictError,
     RunError,
     RunFailedError,
+    SignalConflictError,
+    SignalRefusedError,
     StepFailedError,
     UnknownRunError,
     UnknownWorkflowError,
+    WrongAnswerError,
 )
 from perdure.actors.workflows.run import NotInDoubtError, RunView
 from perdure.runtime.app import Runtime
 from perdure.runtime.bridge import BlockingRun, BlockingRuntime, BlockingTrajectory
 from perdure.runtime.figures import RuntimeStatistics
 from perdure.runtime.handle import RunHandle
+from perdure.runtime.questions import OpenQuestion
 from perdure.runtime.recovery import WaitingRun
 from perdure.runtime.sandbox.backend import Backend
 from perdure.runtime.sandbox.config import ExecutorConfig
@@ -137,12 +143,14 @@ __all__ = [
     "NotALogError",
     "NotDone",
     "NotInDoubtError",
+    "OpenQuestion",
     "Parked",
     "PastCall",
     "PayloadTooLargeError",
     "PerdureError",
     "PlainProcess",
     "Query",
+    "QuestionNotOpenError",
     "RateLimit",
     "RateLimitedError",
     "Recorded",
@@ -154,6 +162,7 @@ __all__ = [
     "Retry",
     "RunBlockedError",
     "RunCancelledError",
+    "RunClosedError",
     "RunConflictError",
     "RunError",
     "RunFailedError",
@@ -165,6 +174,8 @@ __all__ = [
     "SchemaTooNewError",
     "Secret",
     "Settings",
+    "SignalConflictError",
+    "SignalRefusedError",
     "Simulation",
     "SlotError",
     "SlotLimits",
@@ -195,6 +206,7 @@ __all__ = [
     "UsageError",
     "WaitingRun",
     "Workflow",
+    "WrongAnswerError",
     "bash",
     "bash_stateful",
     "has_tool_call",

@@ -1,0 +1,215 @@
+"""What others send to a run: signals that wait for its code, and answers to its questions. Pure.
+
+Not here: the code that waits (`waiting.py`). Invariant: a signal is taken once, in the order of sending; a question is
+answered once, with what its schema allows, and by nobody once its time has passed.
+"""
+
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from perdure.actors.kernel.messages import Decision, Event, Moment
+from perdure.actors.workflows.commands import AnswerQuestion, Arrived, SendSignal
+from perdure.actors.workflows.definition import digest
+from perdure.actors.workflows.errors import (
+    QuestionNotOpenError,
+    RunClosedError,
+    SignalConflictError,
+    SignalRefusedError,
+    WrongAnswerError,
+)
+from perdure.actors.workflows.events import (
+    QuestionAnswered,
+    QuestionAsked,
+    QuestionExpired,
+    QuestionWithdrawn,
+    RunParked,
+    SignalAwaited,
+    SignalExpired,
+    SignalReceived,
+    SignalTaken,
+    SignalWaitWithdrawn,
+)
+from perdure.actors.workflows.schema import misfit
+
+MAX_KEPT: Final = 1000
+"""Signals that a run keeps until its code takes them."""
+MAX_SIGNAL_BYTES: Final = 64 * 1024
+"""Of one signal's value, as JSON."""
+MAX_KEPT_BYTES: Final = 1024 * 1024
+"""Of all values that are kept: they are in memory, and in snapshots."""
+MAX_IDS: Final = 1000
+"""Ids of signals that are remembered, the newest ones: within them the same signal again is no second one."""
+
+ANSWER: Final = "answer"
+"""What a run waits on that asks people."""
+SIGNAL: Final = "signal"
+"""What a run waits on that a signal moves."""
+
+MAIL_EVENTS: Final = (
+    SignalReceived, SignalAwaited, SignalTaken, SignalExpired, SignalWaitWithdrawn,
+    QuestionAsked, QuestionAnswered, QuestionExpired, QuestionWithdrawn,
+)  # fmt: skip
+_CLOSED: Final = frozenset({"completed", "failed", "cancelled"})
+_Status: TypeAlias = str
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A signal that nobody has taken; `value` is JSON."""
+
+    id: str
+    name: str
+    value: str
+    at: int
+
+
+class Awaited(msgspec.Struct, frozen=True):
+    """A place in the code that waits for a signal."""
+
+    name: str
+    until: int | None
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """An open question; `schema` and `choices` are JSON."""
+
+    id: str
+    schema: str
+    choices: str
+    until: int | None
+
+
+class Mailbox(msgspec.Struct, frozen=True):
+    """The signals, the waits for them and the questions of one run; waits and questions by step."""
+
+    kept: tuple[Kept, ...] = ()
+    awaited: dict[str, Awaited] = {}
+    questions: dict[str, Asked] = {}
+    ids: dict[str, str] = {}
+    """The digests of the signals that came with an id, by it."""
+    count: int = 0
+    """How many signals came."""
+
+    def after(self, event: Event) -> "Mailbox":
+        """Return the mailbox after *event*."""
+        replace = msgspec.structs.replace
+        match event:
+            case SignalReceived():
+                return self._with(event)
+            case SignalAwaited():
+                return replace(self, awaited={**self.awaited, event.step: Awaited(event.name, event.until)})
+            case SignalTaken():
+                kept = tuple(one for one in self.kept if one.id != event.signal)
+                return replace(self, kept=kept, awaited=_without(self.awaited, event.step))
+            case SignalExpired() | SignalWaitWithdrawn():
+                return replace(self, awaited=_without(self.awaited, event.step))
+            case QuestionAsked():
+                asked = Asked(event.id, bytes(event.schema).decode(), bytes(event.choices).decode(), event.until)
+                return replace(self, questions={**self.questions, event.step: asked})
+            case QuestionAnswered() | QuestionExpired() | QuestionWithdrawn():
+                return replace(self, questions=_without(self.questions, event.step))
+            case _:
+                return self
+
+    def _with(self, event: SignalReceived) -> "Mailbox":
+        data = bytes(event.value)
+        ids = self.ids
+        if not event.id.startswith("#"):
+            forgotten = len(ids) + 1 - MAX_IDS
+            newest = dict(list(ids.items())[forgotten:]) if forgotten > 0 else ids
+            ids = {**newest, event.id: digest(event.name, data)}
+        kept = (*self.kept, Kept(event.id, event.name, data.decode(), event.at))
+        return msgspec.structs.replace(self, kept=kept, ids=ids, count=self.count + 1)
+
+    def matches(self) -> dict[str, Kept]:
+        """Return which wait gets which signal: the first of a name the first, and none one that came too late."""
+        found: dict[str, Kept] = {}
+        left = list(self.kept)
+        for step, wait in self.awaited.items():
+            for one in left:
+                if one.name == wait.name and (wait.until is None or one.at < wait.until):
+                    found[step] = one
+                    left.remove(one)
+                    break
+        return found
+
+    def is_waiting(self, step: str) -> bool:
+        """Return whether what *step* waits for has not come."""
+        return step in self.questions or (step in self.awaited and step not in self.matches())
+
+    def closed(self) -> "Mailbox":
+        """Return the mailbox of a run that has ended: it remembers which signals came, and waits for none."""
+        return Mailbox(ids=self.ids, count=self.count)
+
+
+def receive(run: str, status: _Status, box: Mailbox, command: SendSignal, moment: Moment) -> Decision[bool]:
+    """Keep a signal for the run's code; it is answered with False when it came before.
+
+    Raises:
+        RunClosedError, SignalRefusedError, SignalConflictError: it is not kept.
+    """
+    data = bytes(command.value)
+    if command.id is not None and command.id in box.ids:
+        if box.ids[command.id] != digest(command.name, data):
+            raise SignalConflictError(detail="", run=run, signal=command.id)
+        return Decision((), reply=False)
+    _check_open(run, status)
+    if reason := _full(box, len(data)):
+        raise SignalRefusedError(run=run, name=command.name, reason=reason)
+    received = SignalReceived(command.id or f"#{box.count + 1}", command.name, command.value, moment.now)
+    is_awaited = any(kept.id == received.id for kept in box.after(received).matches().values())
+    events = _waking(status, received, moment) if is_awaited else (received,)
+    effects = (Arrived(),) if is_awaited and status != "blocked" else ()
+    return Decision(events, reply=True, effects=effects)
+
+
+def _full(box: Mailbox, size: int) -> str:
+    if size > MAX_SIGNAL_BYTES:
+        return f"its value has {size} bytes of JSON, at most {MAX_SIGNAL_BYTES} are allowed"
+    if len(box.kept) >= MAX_KEPT or sum(len(one.value) for one in box.kept) + size > MAX_KEPT_BYTES:
+        return f"it keeps {len(box.kept)} already that its code has not taken"
+    return ""
+
+
+def answer(run: str, status: _Status, box: Mailbox, command: AnswerQuestion, moment: Moment) -> Decision[None]:
+    """Take the answer to an open question.
+
+    Raises:
+        RunClosedError, QuestionNotOpenError, WrongAnswerError: it is not taken.
+    """
+    _check_open(run, status)
+    step = next((step for step, asked in box.questions.items() if asked.id == command.question), None)
+    asked = None if step is None else box.questions[step]
+    if step is None or asked is None or (asked.until is not None and asked.until <= moment.now):
+        raise QuestionNotOpenError(run=run, question=command.question)
+    if reason := _wrong(asked, command.answer):
+        raise WrongAnswerError(detail="", question=command.question, reason=reason)
+    answered = QuestionAnswered(step, asked.id, command.answer)
+    effects = () if status == "blocked" else (Arrived(answered),)
+    return Decision(_waking(status, answered, moment), None, effects)
+
+
+def _wrong(asked: Asked, given: msgspec.Raw) -> str:
+    value = msgspec.json.decode(given)
+    choices: list[Any] | None = msgspec.json.decode(asked.choices)
+    if choices is not None and _canonical(value) not in [_canonical(choice) for choice in choices]:
+        return f"it is none of {asked.choices}"
+    return misfit(value, msgspec.json.decode(asked.schema))
+
+
+def _canonical(value: Any) -> bytes:
+    return msgspec.json.encode(value, order="sorted")
+
+
+def _check_open(run: str, status: _Status) -> None:
+    if status in _CLOSED:
+        raise RunClosedError(run=run, status=status)
+
+
+def _waking(status: _Status, fact: Event, moment: Moment) -> tuple[Event, ...]:
+    # A run that left memory is due at once, so that the next life wakes it too, should this one end before the effect.
+    return (RunParked(moment.now, None), fact) if status == "waiting" else (fact,)
+
+
+def _without(steps: dict[str, Any], step: str) -> dict[str, Any]:
+    return {key: value for key, value in steps.items() if key != step}

@@ -1,0 +1,182 @@
+"""The code's side of signals and questions: a recorded wait, from the recording or live to its end.
+
+Not here: what comes and whom it is for (`mailbox.py`). Invariant: each wait has one end at most, and one that is
+cancelled is withdrawn before anything else is recorded in its branch.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from perdure.actors.kernel.payloads import payload_decoder
+from perdure.actors.workflows.branch import Branch
+from perdure.actors.workflows.definition import digest
+from perdure.actors.workflows.errors import Parked, StepFailedError
+from perdure.actors.workflows.events import (
+    QuestionAsked,
+    QuestionExpired,
+    QuestionWithdrawn,
+    RunFact,
+    SignalAwaited,
+    SignalExpired,
+    SignalTaken,
+    SignalWaitWithdrawn,
+)
+from perdure.actors.workflows.mailbox import ANSWER, SIGNAL
+from perdure.actors.workflows.recording import StepRecord
+from perdure.store.errors import UnencodableError, UsageError
+
+if TYPE_CHECKING:
+    from perdure.actors.workflows.driver import Driver
+
+MAX_QUESTION_BYTES: Final = 32 * 1024
+"""Of a question's text, schema and choices together: a page, not a file."""
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+async def take_signal(driver: "Driver", branch: Branch, key: str, name: str, of: Any, timeout: timedelta | None) -> Any:
+    """Return the value of the next signal called *name*. See `Context.signal`."""
+    decoder = payload_decoder(of, f"signal {name!r}")
+    until = _until(driver, timeout)
+    record = branch.take(key, "signal", name)
+    missing = StepFailedError(
+        step=key, error_type="TimeoutError", error=f"no signal {name!r} came in time", retryable=False
+    )
+    if record is None:
+        await driver.keep_pace()
+        driver.note(SignalAwaited(key, branch.path, name, until))
+        data = await _next_signal(driver, branch, key, until, missing)
+    elif (recorded := _ended(driver, branch, record, SignalWaitWithdrawn(key), missing)) is not None:
+        data = recorded
+    else:
+        data = await _next_signal(driver, branch, key, record.until, missing)
+    try:
+        return decoder.decode(data, key)
+    except UnencodableError as error:
+        # Whoever sent it could not know the type: the code is told, the same live and replayed.
+        raise StepFailedError(step=key, error_type="InvalidSignal", error=str(error), retryable=False) from error
+
+
+async def _next_signal(
+    driver: "Driver", branch: Branch, key: str, until: int | None, missing: StepFailedError
+) -> msgspec.Raw:
+    while (kept := driver.shell.state.mailbox.matches().get(key)) is None:
+        if _is_over(driver, until):
+            driver.note(SignalExpired(key))
+            driver.arrived()
+            raise missing
+        await _wait(driver, branch, until, key, SIGNAL, lambda: SignalWaitWithdrawn(key))
+    driver.note(SignalTaken(key, kept.id))
+    return msgspec.Raw(kept.value.encode())
+
+
+class Question(msgspec.Struct, frozen=True):
+    """What a workflow asks people."""
+
+    text: str
+    of: Any
+    choices: Sequence[Any] | None
+    timeout: timedelta | None
+    to: tuple[str, ...]
+
+
+async def ask_people(driver: "Driver", branch: Branch, key: str, question: Question) -> Any:
+    """Return the answer to a question. See `Context.ask`."""
+    text, choices, timeout, to = question.text, question.choices, question.timeout, question.to
+    of, question_id = question.of, f"{driver.run_id}:{key}"
+    decoder = payload_decoder(of, f"the answer to {text!r}")
+    schema = msgspec.json.encode(msgspec.json.schema(of))
+    allowed = driver.engine.encode(None if choices is None else list(choices), f"the choices of {text!r}")
+    if len(text.encode()) + len(schema) + len(allowed) > MAX_QUESTION_BYTES:
+        raise UsageError(f"a question, its type and its choices are at most {MAX_QUESTION_BYTES} bytes in all")
+    if choices is not None and not choices:
+        raise UsageError("a question without choices cannot be answered: leave choices out to take whatever fits")
+    until, made_of = _until(driver, timeout), digest(text, schema + allowed)
+    record = branch.take(key, "question", "ask", made_of)
+    missing = StepFailedError(
+        step=key, error_type="TimeoutError", error=f"nobody answered in time: {text}", retryable=False
+    )
+    if record is None:
+        await driver.keep_pace()
+        driver.note(
+            QuestionAsked(
+                key, branch.path, question_id, text, msgspec.Raw(schema), msgspec.Raw(allowed), to, made_of, until
+            )
+        )
+        data = await _next_answer(driver, branch, key, until, missing)
+    elif (recorded := _ended(driver, branch, record, QuestionWithdrawn(key, question_id), missing)) is not None:
+        data = recorded
+    else:
+        data = await _next_answer(driver, branch, key, record.until, missing)
+    try:
+        return decoder.decode(data, key)
+    except UnencodableError as error:  # the schema allowed what the type does not, such as a pattern of another dialect
+        raise StepFailedError(step=key, error_type="InvalidAnswer", error=str(error), retryable=False) from error
+
+
+async def _next_answer(
+    driver: "Driver", branch: Branch, key: str, until: int | None, missing: StepFailedError
+) -> msgspec.Raw:
+    question = f"{driver.run_id}:{key}"
+    while (answer := driver.answer(key)) is None:
+        is_open = key in driver.shell.state.mailbox.questions
+        if is_open and _is_over(driver, until):
+            driver.note(QuestionExpired(key, question))
+            raise missing
+        # One that is answered already is only not yet durable: the answer is on its way.
+        due = until if is_open else None
+        await _wait(driver, branch, due, key, ANSWER, lambda: QuestionWithdrawn(key, question))
+    return answer
+
+
+async def _wait(
+    driver: "Driver", branch: Branch, due: int | None, key: str, on: str, withdrawn: Callable[[], RunFact]
+) -> None:
+    try:
+        await driver.wait(branch, due, key, on)
+    except asyncio.CancelledError:
+        if driver.engine.is_loop_ending:
+            raise  # a task that ends with anything but its cancellation would be reported by the loop
+        if driver.ending is not None:
+            raise Parked from None
+        driver.note(withdrawn())
+        driver.arrived()  # a signal that was for this wait is for the next one
+        raise
+
+
+def _ended(
+    driver: "Driver", branch: Branch, record: StepRecord, withdrawn: RunFact, missing: StepFailedError
+) -> msgspec.Raw | None:
+    """Return what a recorded wait got; None when it goes on.
+
+    Raises:
+        StepFailedError, CancelledError: it ended without, or ends here.
+    """
+    match record.progress:
+        case "completed":
+            return record.result
+        case "failed":
+            raise missing
+        case "cancelled":
+            raise branch.cut()
+        case _ if branch.is_cut:
+            driver.note(withdrawn)
+            driver.arrived()
+            raise branch.cut()
+        case _:
+            return None
+
+
+def _until(driver: "Driver", timeout: timedelta | None) -> int | None:
+    if timeout is None:
+        return None
+    if timeout <= timedelta(0):
+        raise UsageError("timeout is more than 0, or left out")
+    return driver.engine.clock.moment().now + timeout // _MICROSECOND
+
+
+def _is_over(driver: "Driver", until: int | None) -> bool:
+    return until is not None and until <= driver.engine.clock.moment().now
