@@ -6,7 +6,7 @@ from types import MappingProxyType
 import click
 from rich.console import Console
 
-from benchmarks import asks, guarded, journal, latency, memory, opening, replay, slots, throughput
+from benchmarks import asks, connecting, guarded, journal, latency, memory, opening, replay, slots, throughput
 from benchmarks.machine import machine
 from benchmarks.report import Report, print_json, print_table
 from benchmarks.rows import Row, Size
@@ -22,6 +22,7 @@ GROUPS: Mapping[str, Callable[[Size], dict[str, Row]]] = MappingProxyType(
         "append": journal.measure,
         "guarded": guarded.measure,
         "slots": slots.measure,
+        "connect": connecting.measure,
     }
 )
 

@@ -5,7 +5,7 @@ All state is in the log and in what is passed here; two runtimes on two files in
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeAlias, TypeVar
@@ -19,6 +19,7 @@ from perdure.actors.kernel.clock import Clock
 from perdure.actors.kernel.messages import Command
 from perdure.actors.kernel.payloads import Redaction, encode_payload
 from perdure.actors.kernel.system import ActorSystem
+from perdure.actors.slots.commands import QuarantineSlot
 from perdure.actors.tools.breaker import Command as Forcing
 from perdure.actors.tools.definition import Tool
 from perdure.actors.tools.errors import InvalidArgumentsError, ToolError
@@ -28,29 +29,46 @@ from perdure.actors.tools.registry import Registry
 from perdure.actors.tools.selection import Candidate, select_best
 from perdure.actors.tools.statistics import ToolStatistics
 from perdure.actors.tools.tool import ForceCircuit, GetToolStatistics
-from perdure.actors.workflows.commands import StartRun
-from perdure.actors.workflows.definition import Workflow, digest
+from perdure.actors.triggers.bus import EventBus
+from perdure.actors.triggers.topic import Publish, check_id, check_type, topic_of
+from perdure.actors.workflows.agents.agent import HOME, Agent
+from perdure.actors.workflows.agents.pool import Agents
+from perdure.actors.workflows.children import checked_run_id
+from perdure.actors.workflows.commands import GetRun, StartRun
+from perdure.actors.workflows.defined.conditions import Predicate
+from perdure.actors.workflows.defined.known import Known, Reducer
+from perdure.actors.workflows.defined.reading import Source
+from perdure.actors.workflows.defined.registry import Workflows
+from perdure.actors.workflows.definition import Workflow, digest, shorter
 from perdure.actors.workflows.engine import Engine
+from perdure.actors.workflows.errors import UnknownWorkflowError
+from perdure.actors.workflows.events import Origin
+from perdure.actors.workflows.queue import Queue
 from perdure.actors.workflows.run import RunView
 from perdure.runtime.calls import DirectCall, call_tool
 from perdure.runtime.clock import HandMoved, SystemClock
+from perdure.runtime.control.server import ControlServer
 from perdure.runtime.dispatch import parse_arguments, text_of, text_of_error
 from perdure.runtime.figures import RuntimeStatistics
+from perdure.runtime.following import ask_following
 from perdure.runtime.handle import RunHandle
 from perdure.runtime.life import RUNTIME, CloseRuntime
-from perdure.runtime.naming import check_conversation, check_principal, checked_run_id
-from perdure.runtime.opening import begin_life, by_name, make_system, resolver, start_clock
+from perdure.runtime.lookup import called_tool, named_input
+from perdure.runtime.naming import check_conversation, check_place, check_principal, queues_by_name
+from perdure.runtime.opening import begin_life, make_system, resolver, start_clock
 from perdure.runtime.options import Options, OptionValues
 from perdure.runtime.questions import OpenQuestion, Questions
 from perdure.runtime.recovery import Reconciler, WaitingRun
 from perdure.runtime.sandbox.backend import Backend
 from perdure.runtime.sandbox.config import ExecutorConfig
 from perdure.runtime.sandbox.executor import ToolExecutor
+from perdure.runtime.sandbox.operating import reset_slot
 from perdure.runtime.sandbox.tools import RUNTIME as RUNNING
 from perdure.runtime.sandbox.tools import TOOLS as SANDBOX_TOOLS
 from perdure.runtime.sandbox.trajectory import Trajectory
 from perdure.runtime.sandbox.wiring import Wiring
 from perdure.runtime.settings import Settings
+from perdure.runtime.steering import ForkRequest, changed_input, place_of_fork, plan_of_retry
 from perdure.runtime.threads import WorkerThreads
 from perdure.runtime.views import views
 from perdure.store.errors import LogWriteError, PayloadTooLargeError, UnencodableError, UsageError
@@ -75,7 +93,11 @@ class Runtime:
         path: str | os.PathLike[str],
         *,
         tools: Iterable[Tool[..., Any]] = (),
-        workflows: Iterable[Workflow[..., Any]] = (),
+        workflows: Iterable[Workflow[..., Any] | Source] = (),
+        agents: Iterable[Agent] = (),
+        predicates: Mapping[str, Predicate] | None = None,
+        reducers: Mapping[str, Reducer] | None = None,
+        events: Iterable[str] | None = None,
         settings: Settings | None = None,
         secrets: Mapping[str, str] | Callable[[str], str | None] | None = None,
         resume: bool = True,
@@ -83,13 +105,19 @@ class Runtime:
         log: OpenLog | None = None,
         sandbox: Backend | None = None,
         executor: ExecutorConfig | None = None,
+        queues: Iterable[Queue] = (),
     ) -> None:
         """Describe a runtime; nothing is opened before `async with`.
 
         Args:
             path: the log's file, created if it is not there.
             tools: tools to have ready; those that workflows call are found by themselves.
-            workflows: what can be run. Runs of others that are in the log wait for their code.
+            workflows: what can be run: functions made by `@workflow`, and definitions in any form that
+                `load_definition` reads. Runs of others that are in the log wait for their code.
+            agents: whom steps of workflows may call; see `Agent`.
+            predicates: conditions as functions over the data, which definitions name.
+            reducers: functions that merge what the steps of a fan-out returned, which definitions name.
+            events: the types of events that event-driven definitions may wait for; any when left out.
             settings: see `Settings`.
             secrets: values that `Secret(name).reveal()` gives; environment variables when left out.
             resume: False leaves every open run asleep, and calls in slots that a crash interrupted; `waiting()` says
@@ -99,18 +127,28 @@ class Runtime:
             sandbox: the machine that slots are on, such as `Bubblewrap("slots")`; without one there are none. It brings
                 the tools `bash`, `bash_stateful`, `read_file`, `write_file` and `tmux`, where these names are free.
             executor: settings of slots and of the calls in them.
+            queues: where runs can be had to wait for their turn, `with_options(queue=…)`.
 
         Raises:
-            UsageError: two tools or two workflows have the same name, or something is not one.
+            UsageError: two tools, agents or workflows have the same name, or something is not one.
+            InvalidDefinitionError: a definition has faults; names all of them.
         """
         self.path = Path(path)
         self.settings = settings or Settings()
         self._tools = Registry(tools)
-        self._workflows = by_name(workflows, Workflow, "workflow")
+        self._agents = Agents(
+            agents,
+            self._tools,
+            max_loaded=self.settings.max_loaded_agents,
+            unload_after=self.settings.unload_agents_after,
+        )
+        self._queues = queues_by_name(queues)
         self._secrets = resolver(secrets)
         self._resume_at_open = resume
         self._clock = clock or SystemClock()
         self._make_log = log
+        self.bus = EventBus(clock=lambda: self._clock.moment().now)
+        """The bus of this process, for what need not outlive it."""
         self.redaction = Redaction(self.settings.redacted_keys)
         self._is_open = False
         self._pid = 0
@@ -128,7 +166,16 @@ class Runtime:
         if sandbox is not None:
             for ours in (each for each in SANDBOX_TOOLS if each.name not in self._tools):
                 self._tools.register(ours)
+        known = Known(
+            agents=self._agents,
+            tools=self._tools,
+            predicates=dict(predicates or {}),
+            reducers=dict(reducers or {}),
+            events=None if events is None else frozenset(events),
+        )
+        self._workflows = Workflows(workflows, known)
         self._wiring: Wiring | None = None
+        self._control: ControlServer | None = None
 
     # Opening and closing
 
@@ -139,26 +186,35 @@ class Runtime:
             StoreLockedError: another process, or another runtime of this one, owns the log; names it.
             CorruptLogError, NotALogError, SchemaTooNewError: the file cannot be used.
             SandboxUnavailableError: this machine cannot isolate commands as asked.
+            Whatever an agent that is to be preloaded raises.
         """
         if self._is_open:
             raise UsageError("this runtime is open already: make another one for another file")
         self._pid = os.getpid()
         self._log = await self._open_log()
         try:
+            if self._make_log is None:  # only the file's owner, who holds its lock, may have its socket
+                self._control = ControlServer.bind(self, self.path, is_wanted=self.settings.socket)
             await self._wire()
         except BaseException:
+            await self._hang_up()
             self._leave_clock()
             await self._log.close()
             raise
         self._is_open = True
         try:
+            await self._agents.open(self._threads, self._clock, self._agent_figures)
             if self._executor is not None:
                 await self._executor.start(resume=self._resume_at_open)
             if self._resume_at_open:
                 await self._reconciler.resume_open()
+            else:
+                self._engine.queues.open()
         except BaseException:
             await self.close()
             raise
+        if self._control is not None:
+            self._control.listen()
         return self
 
     async def _open_log(self) -> EventLog:
@@ -175,6 +231,7 @@ class Runtime:
         if isinstance(self._clock, HandMoved):
             self._clock.attach(self._settle)
         invoker = Invoker(self._threads, self.redaction, self._secrets, self._clock)
+        invoker.prepare = self._prepare_call
         self._engine = Engine(
             self._tools,
             self._workflows,
@@ -182,15 +239,26 @@ class Runtime:
             self._clock,
             park_after=settings.park_after,
             max_active=settings.max_active_runs,
+            queues=self._queues.values(),
         )
+        self._engine.agents = self._agents
         self._system = make_system(log, self._engine, self._tools, self._clock, settings)
         await begin_life(log, self._system, self._engine)
         self._reconciler = Reconciler(log, self._engine, self._clock)
         if (executor := self._executor) is not None:
             self._wiring = Wiring(self._engine, self._tools, self.redaction, executor.backend, executor.config)
             executor.attach(self._wiring.surroundings(self._system))
-            invoker.prepare = lambda: RUNNING.set(self)
             self._engine.on_closed = executor.run_ended
+
+    def _prepare_call(self) -> None:
+        """Set what a tool may find in the context of its call."""
+        HOME.set(self._agents)
+        if self._executor is not None:
+            RUNNING.set(self)
+
+    async def _agent_figures(self, agent: Agent) -> ToolStatistics:
+        figures: ToolStatistics = await self.ask(agent.tool.stream(None), GetToolStatistics())
+        return figures
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
@@ -209,12 +277,16 @@ class Runtime:
         if os.getpid() != self._pid:
             return
         try:
+            if self._control is not None:
+                self._control.close_begins()
             await self._reconciler.stop()
             await self._engine.stop(self.settings.drain.total_seconds())
+            await self._hang_up()
             await self._detach()
             self._system.ref(RUNTIME).tell(CloseRuntime())
             await self._system.stop()
         finally:
+            await self._hang_up()
             self._threads.close()
             await self._log.close()
             self._leave_clock()
@@ -230,6 +302,8 @@ class Runtime:
             return
         self._is_open = False
         self._log.abandon()
+        if self._control is not None:
+            await self._control.abandon()
         abandoned = LogWriteError(detail="the runtime was abandoned")
         self._engine.log_failed(abandoned)
         if self._executor is not None:
@@ -242,7 +316,14 @@ class Runtime:
         self._threads.close()
         self._leave_clock()
 
+    async def _hang_up(self) -> None:
+        control, self._control = self._control, None
+        if control is not None:
+            control.close_begins()
+            await control.close()
+
     async def _detach(self) -> None:
+        await self._agents.close()
         if self._executor is not None:
             await self._executor.detach()
         if self._wiring is not None:
@@ -292,6 +373,9 @@ class Runtime:
         limit_key: str = "",
         timeout: timedelta | None = None,
         principal: str | None = None,
+        queue: str | None = None,
+        priority: int = 0,
+        partition: str | None = None,
     ) -> Options:
         """Return a way to start runs and to call tools with options.
 
@@ -304,6 +388,9 @@ class Runtime:
             timeout: for `call` and `dispatch`: how long the tool may take.
             principal: who asks, as the log is to name them; a run's tools are told too (`ToolContext.principal`), also
                 after a restart. It is written down, not checked.
+            queue: for `start`: the queue in which the run waits for its turn.
+            priority: in the queue: larger ones come first, equal ones in the order of starting.
+            partition: in the queue: whom the run is for, such as a customer, where the queue bounds runs by partition.
 
         Raises:
             UsageError: the conversation's id is not 1 to 60 printable ASCII characters without a space, or the
@@ -311,6 +398,7 @@ class Runtime:
         """
         check_conversation(conversation)
         check_principal(principal)
+        check_place(queue, priority, partition, self._queues)
         values = OptionValues(
             id=id,
             deadline=deadline,
@@ -318,33 +406,115 @@ class Runtime:
             limit_key=limit_key,
             timeout=timeout,
             principal=principal,
+            queue=queue,
+            priority=priority,
+            partition=partition,
         )
         return Options(self, values)
+
+    @property
+    def workflows(self) -> Workflows:
+        """The workflows of this runtime: register more, list them, take some out."""
+        return self._workflows
 
     async def start_run(self, workflow: Workflow[..., R], data: bytes, options: OptionValues) -> RunHandle[R]:
         """Start a run from its encoded input; durable on return. See `start`."""
         self._opened()
         if self._workflows.get(workflow.name) is not workflow:
             raise UsageError(f"{workflow.name} is not registered: Runtime(…, workflows=[{workflow.name}])")
+        return RunHandle(self, await self._start(workflow.name, data, options), workflow.result_decoder)
+
+    async def _start(self, workflow: str, data: bytes, options: OptionValues, origin: Origin | None = None) -> str:
         run = str(uuid_utils.uuid7()) if options.id is None else checked_run_id(options.id)
-        until = None
-        if options.deadline is not None:
-            until = self._clock.moment().now + options.deadline // timedelta(microseconds=1)
+        known = self._workflows.get(workflow)
+        limit = shorter(options.deadline, None if known is None else known.timeout)
+        until = None if limit is None else self._clock.moment().now + limit // timedelta(microseconds=1)
         command = StartRun(
-            workflow.name,
+            workflow,
             msgspec.Raw(data),
-            digest(workflow.name, data),
+            digest(workflow, data),
             self._engine.life,
             until,
             options.conversation,
             options.principal,
+            forked_from=origin,
+            place=options.place,
         )
         await self.ask(stream_id(f"run/{run}"), command, principal=options.principal)
-        return RunHandle(self, run, workflow.result_decoder)
+        return run
+
+    async def start_named(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: OptionValues
+    ) -> RunHandle[Any]:
+        """Start a run of the workflow that is registered under a name; durable on return. See `start`.
+
+        Raises:
+            UnknownWorkflowError: there is none.
+        """
+        workflow = self.workflow(name)
+        return await self.start_run(workflow, named_input(workflow, args, kwargs, self.redaction), options)
+
+    def workflow(self, name: str) -> Workflow[..., Any]:
+        """Return the workflow that is registered under a name.
+
+        Raises:
+            UnknownWorkflowError: there is none.
+        """
+        self._opened()
+        workflow: Workflow[..., Any] | None = self._workflows.get(name)
+        if workflow is None:
+            raise UnknownWorkflowError(workflow=name, known=", ".join(sorted(self._workflows)) or "none")
+        return workflow
+
+    async def retry_run(self, run: str, who: str | None) -> str | None:
+        """Have a run tried again; return the step that it failed of. See `RunHandle.retry`."""
+        self._opened()
+        command = await plan_of_retry(self._system, checked_run_id(run))
+        await self.ask(stream_id(f"run/{run}"), command, principal=who)
+        return command.fact.step
+
+    async def fork_run(self, run: str, asked: ForkRequest) -> str:
+        """Start a run that begins where another one was before a step; return its id. See `RunHandle.fork`."""
+        self._opened()
+        place = await place_of_fork(self._system, checked_run_id(run), asked.step)
+        name, data = place.started.workflow, changed_input(place.started, asked.changed)
+        if name in self._workflows:
+            self._workflows[name].decode_input(data)
+        queue = place.started.place
+        options = OptionValues(
+            id=asked.id,
+            deadline=asked.deadline,
+            conversation=place.started.conversation,
+            principal=asked.who or place.principal,
+            queue=None if queue is None else queue.queue,
+            priority=0 if queue is None else queue.priority,
+            partition=None if queue is None else queue.partition,
+        )
+        return await self._start(name, data, options, place.origin)
 
     def run(self, run_id: str, workflow: Workflow[..., R] | None = None) -> RunHandle[R]:
         """Return a handle to a run by its id, whether it exists or not; with *workflow*, its result is typed."""
         return RunHandle(self, checked_run_id(run_id), None if workflow is None else workflow.result_decoder)
+
+    async def publish(self, type: str, data: object = None, *, id: str | None = None, who: str | None = None) -> bool:
+        """Publish an event of a type; durable when this returns, and it waits for nobody who gets it.
+
+        Runs that wait for such an event, now or from a place before it, get it (`Context.event`). With an *id* of the
+        caller's, publishing it again (the last 10,000 ids of a type are remembered) changes nothing and returns False.
+
+        Raises:
+            PublicationConflictError: the id was another event's.
+            UsageError: the type, the id or *who* cannot be one.
+            UnencodableError, PayloadTooLargeError: the data cannot be recorded.
+            LogWriteError, BacklogFullError: the log refused.
+        """
+        check_type(type)
+        check_id(id)
+        check_principal(who)
+        self._opened()
+        encoded = msgspec.Raw(self.encode(data, f"the event {type}"))
+        is_new: bool = await self.ask(topic_of(type), Publish(encoded, id), principal=who)
+        return is_new
 
     async def questions(self) -> list[OpenQuestion]:
         """Return the open questions of all runs, oldest first; `run(question.run).answer(question.id, …)` answers one.
@@ -438,6 +608,13 @@ class Runtime:
             self._engine.toolbox.circuit_moved(stream_id(name))
         return changed
 
+    # Agents
+
+    @property
+    def agents(self) -> Agents:
+        """The agents of this runtime: by name, by capability, and which of them are in memory."""
+        return self._agents
+
     # Slots
 
     @property
@@ -460,6 +637,32 @@ class Runtime:
         self._opened()
         _ = self.executor
         return Trajectory(self, trajectory_id)
+
+    async def quarantine_slot(self, slot: str, because: str, *, who: str) -> None:
+        """Give a slot to nobody until it was reset; who holds it has lost it. Durable on return.
+
+        Raises:
+            SlotError: there is none of that name.
+        """
+        self._opened()
+        if self._executor is None:
+            await self.ask(stream_id(f"slot/{slot}"), QuarantineSlot(because), principal=who)
+        elif (ticket := self._executor.pool.quarantine(slot, because, principal=who)) is not None:
+            await ticket
+
+    async def reset_slot(self, slot: str, *, who: str, take_away: bool = False) -> str | None:
+        """Empty a slot, also, with *take_away*, one that a trajectory holds; the way out of quarantine. Durable.
+
+        Return the trajectory that has lost it.
+
+        Raises:
+            SlotTransitionError: somebody holds it.
+            ResetFailedError: it could not be emptied, and is quarantined.
+            SlotError: there is none of that name.
+            UsageError: this runtime has no slots.
+        """
+        self._opened()
+        return await reset_slot(self.executor, slot, who=who, take_away=take_away)
 
     # Recovery
 
@@ -510,6 +713,7 @@ class Runtime:
             tools=figures,
             log=self._log.statistics(),
             slots=None if self._executor is None else self._executor.statistics(),
+            queues=dict(self._engine.queues.statistics()),
         )
 
     async def read(self, query: Query) -> list[Recorded]:
@@ -531,22 +735,40 @@ class Runtime:
         """Ask an actor, in the name of *principal*; from any thread. What a run is asked is correlated with it."""
         self._opened()
         kind, _, name = stream.partition("/")
-        return self._system.ref(stream).ask(message, correlation=name if kind == "run" else None, principal=principal)
+        if kind != "run":
+            return self._system.ref(stream).ask(message, principal=principal)
 
-    def until_ended(self, run: str) -> Answer[RunView]:
-        """Return the answer to come when a run is closed or blocked."""
-        self._opened()
-        return self._engine.until_ended(run)
+        def ask(run: str) -> Answer[Any]:
+            ref = self._system.ref(StreamId(f"run/{run}"))
+            return ref.ask(message, correlation=run, principal=principal)
 
-    def check_result(self, tool: str, data: msgspec.Raw, where: str) -> None:
-        """Check that JSON fits the declared result of a tool, if a tool of that name is known.
+        return ask_following(ask, name)
+
+    async def ended(self, run: str) -> RunView:
+        """Return how a run, or the last that it goes on as, stands once closed or blocked. See `RunHandle.result`."""
+        view = await self._ended(run)
+        while view.continued_as is not None:
+            view = await self._ended(view.continued_as)
+        return view
+
+    async def _ended(self, run: str) -> RunView:
+        stream = stream_id(f"run/{run}")
+        view: RunView = await self.ask(stream, GetRun())
+        if view.is_closed or view.status == "blocked":
+            return view
+        ended = self._engine.until_ended(run)
+        view = await self.ask(stream, GetRun())  # it may have ended since it was asked first
+        return view if view.is_closed or view.status == "blocked" else await ended
+
+    async def check_settlement(self, run: str, step: str, data: msgspec.Raw) -> None:
+        """Check that JSON fits the declared result of the tool that a step calls, if that tool is known.
 
         Raises:
             UnencodableError: it does not.
         """
-        known = self._tools.get(tool)
-        if known is not None:
-            known.result_decoder.decode(data, where)
+        tool = self._tools.get(await called_tool(self.read, stream_id(f"run/{run}"), step) or "")
+        if tool is not None:
+            tool.result_decoder.decode(data, step)
 
     def encode(self, value: object, where: str) -> bytes:
         """Return a value as it would be recorded.

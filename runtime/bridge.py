@@ -200,6 +200,22 @@ class BlockingRun(Generic[R]):
         """Answer a question of the run; durable on return. See `RunHandle.answer`."""
         self._front.wait(self._handle.answer(question, value, who=who))
 
+    def pause(self, because: str = "paused by the application", *, who: str | None = None) -> bool:
+        """Stop the run where it is, until `resume`. See `RunHandle.pause`."""
+        return self._front.wait(self._handle.pause(because, who=who))
+
+    def resume(self, *, who: str | None = None) -> bool:
+        """Let a paused run go on. See `RunHandle.resume`."""
+        return self._front.wait(self._handle.resume(who=who))
+
+    def retry(self, *, who: str | None = None) -> str | None:
+        """Have the run tried again from the step that it failed of. See `RunHandle.retry`."""
+        return self._front.wait(self._handle.retry(who=who))
+
+    def fork(self, step: str, **options: Any) -> "BlockingRun[R]":
+        """Start another run that begins where this one was before *step*; the options are those of `RunHandle.fork`."""
+        return BlockingRun(self._front, self._front.wait(self._handle.fork(step, **options)))
+
     def history(self) -> list[Recorded]:
         """Return the first thousand events of the run."""
         return self._front.wait(self._handle.history())

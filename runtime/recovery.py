@@ -11,8 +11,12 @@ import msgspec
 import structlog
 
 from perdure.actors.kernel.clock import SECOND, Clock, Timer
+from perdure.actors.workflows.children import CHILD
 from perdure.actors.workflows.engine import Engine
 from perdure.actors.workflows.mailbox import ANSWER, SIGNAL
+from perdure.actors.workflows.queue import is_queued
+from perdure.actors.workflows.steering import PAUSED
+from perdure.actors.workflows.subscriptions import EVENT
 from perdure.store.errors import PerdureError
 from perdure.store.protocols import EventLog
 from perdure.store.records import OpenStream, StreamId
@@ -33,8 +37,8 @@ class WaitingRun(msgspec.Struct, frozen=True):
     wake_at: int | None
     """Microseconds since 1970 UTC; None: it would go on at once."""
     waits_on: str | None
-    """`attention`: only a person can move it; `answer`, `signal`: it sleeps until one comes; otherwise
-    the reason why it could not be resumed, or None."""
+    """`attention`: only a person can move it; `answer`, `signal`: it sleeps until one comes; `resume`: it is paused;
+    `queue:NAME`: it waits for its turn; otherwise the reason why it could not be resumed, or None."""
 
 
 class Reconciler:
@@ -67,8 +71,11 @@ class Reconciler:
         """Bring back every open run but those that sleep; then wake sleepers as their times come."""
         now = self._clock.moment().now
         async for page in self._pages(None):
+            await self._engine.queues.restore([row.stream for row in page if is_queued(row.waits_on)])
             await self._resume([row.stream for row in page if not _sleeps(row, now)])
+        self._engine.queues.open()
         await self._arm_next(now)
+        await self._engine.exchange.wake_sleepers()
 
     async def resume_run(self, stream: StreamId) -> None:
         """Bring back one open run, at once or, if it sleeps, when its time comes."""
@@ -144,4 +151,6 @@ class Reconciler:
 
 def _sleeps(row: OpenStream, now: int) -> bool:
     """Return whether a run has nothing to do now: its time, its signal or its answer has not come."""
-    return row.waits_on in (ANSWER, SIGNAL) if row.wake_at is None else row.wake_at > now
+    if row.wake_at is not None:
+        return row.wake_at > now
+    return row.waits_on in (ANSWER, SIGNAL, EVENT, CHILD, PAUSED) or is_queued(row.waits_on)

@@ -49,6 +49,7 @@ MAY_OPEN_FILES = {
     "perdure.runtime.sandbox.process": "it reads the exit code that a command's shell wrote down",
     "perdure.runtime.sandbox.processes": "it reads /proc",
     "perdure.runtime.cli.servers": "it reads the token that a person names, before a log is opened",
+    "perdure.runtime.control.address": "it opens the folder of a socket whose path is too long for an address",
     "perdure.runtime.sandbox.beneath": "it opens paths of slots, which cannot leave their folder",
     "perdure.runtime.sandbox.openat": "it is how",
     "perdure.runtime.sandbox.packing": "it packs an archive in memory",

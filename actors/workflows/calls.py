@@ -8,12 +8,20 @@ from typing import Any
 
 import msgspec
 
-from perdure.actors.tools.definition import Tool
+from perdure.actors.tools.definition import EffectClass, Tool
 from perdure.actors.tools.retry import Retry
 from perdure.actors.workflows.branch import Branch
 from perdure.actors.workflows.errors import StepFailedError
-from perdure.actors.workflows.events import StepFailed, StepKind
+from perdure.actors.workflows.events import StepFailed, StepKind, Stuck
 from perdure.actors.workflows.recording import StepRecord
+
+
+class Fate(msgspec.Struct):
+    """What somebody wants to know of a step, however it ends."""
+
+    key: str = ""
+    was_dispatched: bool = False
+    """Whether its tool may have been called."""
 
 
 class StepCall(msgspec.Struct, frozen=True):
@@ -30,11 +38,34 @@ class StepCall(msgspec.Struct, frozen=True):
     """Whose bucket of the tool's rate limit the call takes its token from."""
     may_fall_back: bool = False
     """Whether another tool stands by: then a refused attempt does not wait."""
+    of_class: EffectClass | None = None
+    """What a crash means for this call, where that is another thing than what the tool says."""
+    stuck: Stuck = ""
+    """Why a failure for good is not raised: a person is asked first, since neither saga nor code could make it good."""
+    undoes: str = ""
+    """The key of the step that this one compensates."""
+    fate: Fate | None = None
+
+    @property
+    def must_end(self) -> bool:
+        """Whether it goes on though the run is to be cancelled, or its deadline has passed."""
+        return bool(self.stuck or self.undoes)
+
+    @property
+    def effect(self) -> EffectClass:
+        """What a crash means for the call."""
+        return self.of_class or self.tool.effect
 
 
 def failed(fact: StepFailed) -> StepFailedError:
     """Return the error that the workflow gets for a failed step."""
-    return StepFailedError(step=fact.step, error_type=fact.error_type, error=fact.error, retryable=fact.retryable)
+    return StepFailedError(
+        step=fact.step,
+        error_type=fact.error_type,
+        error=fact.error,
+        retryable=fact.retryable,
+        timed_out=fact.timed_out,
+    )
 
 
 def replayed(record: StepRecord, call: StepCall, branch: Branch) -> Any:
@@ -44,10 +75,19 @@ def replayed(record: StepRecord, call: StepCall, branch: Branch) -> Any:
         StepFailedError, CancelledError: as it ended live.
         UnencodableError: the result no longer fits the declared type.
     """
+    branch.took = record.micros
+    if call.fate is not None:
+        call.fate.was_dispatched = record.was_dispatched
     if record.progress == "failed":
         raise StepFailedError(
-            step=call.key, error_type=record.error_type, error=record.error, retryable=record.retryable
+            step=call.key,
+            error_type=record.error_type,
+            error=record.error,
+            retryable=record.retryable,
+            timed_out=record.timed_out,
         )
     if record.progress == "cancelled":
         raise branch.cut()
+    if call.undoes:
+        return None  # nobody reads it, and what a person undid by hand has none
     return call.tool.result_decoder.decode(record.result, call.key)

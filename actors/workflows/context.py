@@ -1,25 +1,34 @@
 """What a workflow's code works with: every way to learn something from outside, each of them recorded."""
 
 import asyncio
+import inspect
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar, cast, overload
 
 import msgspec
 import structlog
 
 from perdure.actors.kernel.clock import SECOND
-from perdure.actors.tools.definition import Tool
+from perdure.actors.tools.definition import EffectClass, Tool
 from perdure.actors.tools.retry import Retry
+from perdure.actors.triggers.wanted import On, PublishedEvent, Where
 from perdure.actors.workflows.branch import CURRENT, Branch, enter
-from perdure.actors.workflows.calls import StepCall
-from perdure.actors.workflows.definition import digest
-from perdure.actors.workflows.errors import StepFailedError
+from perdure.actors.workflows.branches import Start
+from perdure.actors.workflows.calls import Fate, StepCall
+from perdure.actors.workflows.children import checked_run_id
+from perdure.actors.workflows.definition import Workflow, digest, shorter
+from perdure.actors.workflows.errors import Continuing, StepFailedError
 from perdure.actors.workflows.events import StepKind, TimerFired, TimerSet, ValueRecorded
 from perdure.actors.workflows.fork import Fork
+from perdure.actors.workflows.listening import After, EventWait, publish_event, take_event
+from perdure.actors.workflows.offspring import ChildCall, ChildRun, child_deadline, run_child, start_child
+from perdure.actors.workflows.saga import Saga
+from perdure.actors.workflows.scopes import Limit, Race
 from perdure.actors.workflows.steps import perform_step
 from perdure.actors.workflows.waiting import Question, ask_people, take_signal
 from perdure.store.errors import UsageError
@@ -47,6 +56,10 @@ class CallOptions(msgspec.Struct, frozen=True):
     timeout: timedelta | None = None
     fallback: Tool[..., Any] | None = None
     limit_key: str = ""
+    effect: EffectClass | None = None
+    fate: Fate | None = None
+    id: str | None = None
+    deadline: timedelta | None = None
 
 
 class Context:
@@ -71,6 +84,9 @@ class Context:
         timeout: float | None = None,
         fallback: Tool[..., Any] | None = None,
         limit_key: str = "",
+        effect: EffectClass | None = None,
+        id: str | None = None,
+        deadline: timedelta | None = None,
     ) -> "Context":
         """Return a context whose calls use these options.
 
@@ -80,6 +96,9 @@ class Context:
             timeout: seconds that one attempt may take.
             fallback: a tool with the same parameters, called where the first failed for good or was refused.
             limit_key: whose bucket of the tool's rate limit the call takes its token from, such as a customer's id.
+            effect: what a crash means for the call, in place of what the tool says.
+            id: for `run` and `start`: the child's id, in place of this run's and the step's key.
+            deadline: for `run` and `start`: how long the child may take from its start.
 
         Raises:
             UsageError: the key is empty, too long, or has one of the characters `/`, `#` and space; the timeout is not
@@ -90,7 +109,8 @@ class Context:
         if timeout is not None and timeout <= 0:
             raise UsageError("timeout is more than 0 seconds, or left out")
         seconds = None if timeout is None else timedelta(seconds=timeout)
-        return Context(self._driver, self.run_id, CallOptions(key, retry, seconds, fallback, limit_key))
+        options = CallOptions(key, retry, seconds, fallback, limit_key, effect, id=id, deadline=deadline)
+        return Context(self._driver, self.run_id, options)
 
     async def call(self, tool: Tool[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a tool once and for all: its result is recorded, and it is not called again.
@@ -125,8 +145,9 @@ class Context:
         is_fallback: bool = False,
     ) -> Any:
         engine, conversation = self._driver.engine, self._driver.conversation
-        shell = engine.toolbox.shell_in_memory(tool, conversation) or await engine.toolbox.shell(tool, conversation)
+        # The key first: a call that is cancelled while its tool's actor comes into memory has used it, as in a replay.
         call = self._step_call(branch, "tool", tool, args, kwargs, is_fallback=is_fallback)
+        shell = engine.toolbox.shell_in_memory(tool, conversation) or await engine.toolbox.shell(tool, conversation)
         shell.pins += 1  # the actor stays until it was told how the call ended
         try:
             return await perform_step(self._driver, branch, call, shell)
@@ -164,6 +185,9 @@ class Context:
         arguments = tool.encode_arguments(args, kwargs, self._driver.engine.redaction)
         named = f"{options.key}~" if is_fallback and options.key else options.key
         key = branch.key(tool.name) if named is None else branch.named_key(named)
+        may_fall_back = kind == "tool" and not is_fallback and (options.fallback or tool.fallback) is not None
+        if options.fate is not None:
+            options.fate.key = options.fate.key or key
         return StepCall(
             key=key,
             kind=kind,
@@ -173,7 +197,10 @@ class Context:
             retry=options.retry or tool.retry,
             timeout=options.timeout or tool.timeout,
             limit_key=options.limit_key,
-            may_fall_back=kind == "tool" and not is_fallback and (options.fallback or tool.fallback) is not None,
+            may_fall_back=may_fall_back,
+            of_class=options.effect,
+            stuck="pivot" if branch.pivots and not may_fall_back else "",
+            fate=options.fate,
         )
 
     @overload
@@ -202,21 +229,39 @@ class Context:
         Raises:
             UsageError: a part is not a coroutine that has not started.
         """
-        try:
-            branch = enter()
-            try:
-                for part in parts:
-                    if not asyncio.iscoroutine(part):
-                        raise UsageError(f"ctx.gather takes coroutines such as ctx.call(…), not {type(part).__name__}")
-                starts = [_starter(part) for part in parts]
-                return tuple(await Fork(branch, branch.key("gather"), starts, len(parts) or 1).join())
-            finally:
-                branch.is_inside = False
-        finally:
-            # Those that never started, also when the call itself is refused: Python would complain of them.
-            for part in parts:
-                if asyncio.iscoroutine(part):
-                    part.close()
+        with _parts("gather", parts) as (branch, starts):
+            return tuple(await Fork(branch, branch.key("gather"), starts, len(parts) or 1).join())
+
+    async def race(self, *parts: Coroutine[Any, Any, T]) -> tuple[int, T]:
+        """Run *parts* as numbered branches and return the number and the result of the one that ends first.
+
+        The others are cancelled, and have ended when it returns. Who won is recorded, so it is the same one for ever.
+
+        Raises:
+            Whatever the first one to end raises. What the others raise while they clean up is dropped.
+            UsageError: there are no parts, or one is not a coroutine that has not started.
+        """
+        with _parts("race", parts) as (branch, starts):
+            if not starts:
+                raise UsageError("ctx.race needs at least one coroutine: with none, nobody ever wins")
+            return await Race(branch, branch.key("race"), starts).join()
+
+    async def timeout(self, limit: timedelta | float, part: Coroutine[Any, Any, T]) -> T:
+        """Run *part* as a branch for at most *limit* (seconds, or a timedelta) and return its result.
+
+        The time counts from the first time that the code came here, restarts and sleep included. What is over is
+        cancelled, and has ended, cleaning up included, when this raises.
+
+        Raises:
+            StepFailedError: it was not over in time; `error_type` is `TimeoutError`. The same live and replayed.
+            Whatever *part* raises in time.
+            UsageError: the limit is not more than 0, or *part* is not a coroutine that has not started.
+        """
+        with _parts("timeout", (part,)) as (branch, starts):
+            span = limit if isinstance(limit, timedelta) else timedelta(seconds=limit)
+            if span <= timedelta(0):
+                raise UsageError("the limit of ctx.timeout is more than 0")
+            return await Limit(branch, branch.key("timeout"), starts[0], span).join()  # type: ignore[no-any-return] # the part returns T
 
     @overload
     async def map(
@@ -258,6 +303,19 @@ class Context:
             return function
         tool = cast("Tool[..., Any]", function)
         return lambda item: self.call(tool, item)
+
+    def saga(self) -> Saga:
+        """Return a saga: steps, each with what undoes it should a later one fail. See `Saga`.
+
+        `async with ctx.saga() as saga: ref = await saga.undo_with(release).call(reserve, contract)`
+        """
+        branch = enter()
+        branch.is_inside = False
+        return Saga(self._driver, Context(self._driver, self.run_id), branch, branch.key("saga"))
+
+    def watched(self, fate: Fate) -> "Context":
+        """Return the same context for one call, of which *fate* is told what it was; for sagas."""
+        return Context(self._driver, self.run_id, msgspec.structs.replace(self._options, fate=fate))
 
     async def sleep(self, duration: timedelta | float) -> None:
         """Sleep for seconds, or a timedelta; the end is recorded, so a restart neither adds nor saves time.
@@ -331,6 +389,154 @@ class Context:
         finally:
             branch.is_inside = False
 
+    async def publish(self, type: str, data: object = None) -> None:
+        """Publish an event of a type, once and for all: it is in the log together with the fact that this was done.
+
+        Runs that wait for such an event (`event`) get it, this one too. Events of a run are published in its order.
+
+        Raises:
+            UsageError: the type cannot be one.
+            UnencodableError, PayloadTooLargeError: the data cannot be recorded; nothing was published.
+        """
+        branch = enter()
+        try:
+            await publish_event(self._driver, branch, self._wait_key(branch, "publish"), type, data)
+        finally:
+            branch.is_inside = False
+
+    async def event(
+        self,
+        type: str,
+        *,
+        where: Where | None = None,
+        timeout: timedelta | None = None,
+        after: After = "start",
+        reader: str = "",
+    ) -> PublishedEvent:
+        """Wait for the next event of a type and return it; those published since the run's start are in store.
+
+        A wait goes on where the last one of the run for the same type, conditions and reader stopped: each gets every
+        event once, in the order of the log, whatever happened in between. Waits for something else have a place of
+        their own. A run that only waits for events leaves memory.
+
+        Args:
+            type: what `publish` was given.
+            where: conditions on the data, such as `{"if": "amount", "gt": 100}`; events that do not fit are passed over.
+            timeout: how long to wait, from now; an event counts that was published before it passed.
+            after: `start` to get what was published since the run was started, `now` only what comes from now on.
+            reader: a name for a place of its own, so that two branches that wait for the same both get every event.
+
+        Raises:
+            StepFailedError: none came in time; `error_type` is `TimeoutError`. The same live and replayed.
+            UsageError: the type cannot be one, the conditions have a fault, or the timeout is not more than 0.
+        """
+        return await self.any_event([On(type, where or {})], timeout=timeout, after=after, reader=reader)
+
+    async def any_event(
+        self,
+        wanted: Sequence[str | On],
+        *,
+        timeout: timedelta | None = None,
+        after: After = "start",
+        reader: str = "",
+    ) -> PublishedEvent:
+        """Wait for the next event of one of several types, in the order of the log. See `event`.
+
+        Raises:
+            As `event`.
+        """
+        wait = EventWait.of(wanted, timeout, after, reader)
+        branch = enter()
+        try:
+            return await take_event(self._driver, branch, self._wait_key(branch, "event"), wait)
+        finally:
+            branch.is_inside = False
+
+    async def run(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run another workflow as a child, a run of its own, and return its result.
+
+        Its start is one unit with this step, its end with the step's end. It is told who asked for this run, and goes
+        by the same conversation; its deadline is this run's, or its own where that is sooner. When this run, or this
+        branch, is cancelled, so is the child, and its compensations have run when the code goes on. A run that only
+        waits for children leaves memory.
+
+        Raises:
+            StepFailedError: the child failed (`error_type` is what it failed of) or was cancelled by somebody else
+                (`RunCancelledError`), or its id is another run's (`RunConflictError`). The same live and replayed.
+            UsageError: the workflow is not registered, or an option is not for children.
+            InvalidArgumentsError: the input does not fit; nothing was recorded.
+        """
+        branch = enter()
+        try:
+            call = self._child_call(branch, workflow, args, kwargs, is_awaited=True)
+            return await run_child(self._driver, branch, call)  # type: ignore[no-any-return] # decoded as R
+        finally:
+            branch.is_inside = False
+
+    async def start(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> ChildRun:
+        """Start another workflow as a run of its own, which lives on when this one ends, and return its id.
+
+        Where the id that the code gives is that of a run with the same workflow and input, that is the run.
+
+        Raises:
+            StepFailedError: its id is another run's (`RunConflictError`). The same live and replayed.
+            UsageError, InvalidArgumentsError: as `run`.
+        """
+        branch = enter()
+        try:
+            call = self._child_call(branch, workflow, args, kwargs, is_awaited=False)
+            return ChildRun(await start_child(self._driver, branch, call))
+        finally:
+            branch.is_inside = False
+
+    def _child_call(
+        self,
+        branch: Branch,
+        workflow: Workflow[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        is_awaited: bool,
+    ) -> ChildCall:
+        options, driver = self._options, self._driver
+        if options.retry or options.timeout or options.fallback or options.limit_key or options.effect:
+            raise UsageError("a child run takes key=…, id=… and deadline=…: the other options are for calls of tools")
+        if driver.engine.workflows.get(workflow.name) is not workflow:
+            raise UsageError(f"{workflow.name} is not registered: Runtime(…, workflows=[{workflow.name}])")
+        data = workflow.encode_input(args, kwargs, driver.engine.redaction)
+        return ChildCall(
+            key=self._wait_key(branch, workflow.name),
+            workflow=workflow,
+            data=data,
+            digest=digest(workflow.name, data),
+            is_awaited=is_awaited,
+            run=None if options.id is None else checked_run_id(options.id),
+            deadline=child_deadline(driver, shorter(options.deadline, workflow.timeout), is_awaited=is_awaited),
+        )
+
+    def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """End this run and go on as a new one of the same workflow with this input, and an empty history.
+
+        The new run starts in the same unit as this one ends; its id is this one's with `~2`, `~3` and so on. Signals
+        that the code has not taken move along; a run that awaits this one, and handles to it, wait for the last one;
+        signals and cancels for this one go to it. It has the same deadline. Call it where nothing else is under way:
+        not in a branch, nor in a saga.
+
+        Raises:
+            UsageError: it is called in a branch.
+            InvalidArgumentsError: the input does not fit.
+        """
+        branch = enter()
+        try:
+            if branch.path:
+                raise UsageError("ctx.continue_as_new ends the whole run: call it outside of gather, map and the like")
+            data = self._driver.workflow.encode_input(args, kwargs, self._driver.engine.redaction)
+            if branch.is_cut and not branch.is_replaying:
+                raise branch.cut()
+            raise Continuing(data)
+        finally:
+            branch.is_inside = False
+
     def _wait_key(self, branch: Branch, name: str) -> str:
         return branch.key(name) if self._options.key is None else branch.named_key(self._options.key)
 
@@ -346,6 +552,22 @@ class Context:
     def uuid(self) -> uuid.UUID:
         """Return a random UUID (version 4), drawn when the code first came here."""
         return uuid.UUID(self._value("uuid", lambda: str(uuid.uuid4())))
+
+    def version(self, name: str, latest: int = 1) -> int:
+        """Return which version of a deliberate change of the code this run goes by.
+
+        It is 0 where the run went past this place before the change was marked with `ctx.version`: the code is to do
+        what it did then. Otherwise it is *latest* as it was when the run first came here. A run goes by one version of
+        a change; the name is for it, wherever it is asked for.
+
+        Raises:
+            UsageError: the name is empty or too long, or *latest* is below 1.
+        """
+        branch = enter()
+        try:
+            return self._driver.versions.choose(self._driver, branch, name, latest)
+        finally:
+            branch.is_inside = False
 
     def _value(self, name: str, draw: Callable[[], Any]) -> Any:
         branch = enter()
@@ -404,6 +626,32 @@ class RunLogger:
     def _say(self, level: str, event: str, values: dict[str, Any]) -> None:
         if not self._ctx.is_replaying:
             getattr(self._logger, level)(event, **values)
+
+
+@contextmanager
+def _parts(name: str, parts: Sequence[Coroutine[Any, Any, Any]]) -> Iterator[tuple[Branch, list[Start]]]:
+    """Enter a ctx call that opens branches; those that never start are closed, or Python would complain of them.
+
+    Raises:
+        UsageError: a part is not a coroutine that has not started, or the call is made where none may be.
+    """
+    try:
+        branch = enter()
+        try:
+            for part in parts:
+                if not asyncio.iscoroutine(part) or inspect.getcoroutinestate(part) != inspect.CORO_CREATED:
+                    raise UsageError(f"ctx.{name} takes coroutines such as ctx.call(…), not {_told(part)}")
+            yield branch, [_starter(part) for part in parts]
+        finally:
+            branch.is_inside = False
+    finally:
+        for part in parts:
+            if asyncio.iscoroutine(part) and inspect.getcoroutinestate(part) == inspect.CORO_CREATED:
+                part.close()
+
+
+def _told(part: object) -> str:
+    return "one that has started" if asyncio.iscoroutine(part) else type(part).__name__
 
 
 def _starter(part: Coroutine[Any, Any, Any]) -> Callable[[], Coroutine[Any, Any, Any]]:

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from perdure.actors.kernel.payloads import Redaction, encode_payload
@@ -29,6 +30,8 @@ class Workflow(Generic[P, R]):
         self._signature = Signature(function, self.name, skip=1)
         self.result_decoder = self._signature.result_decoder
         self.description = inspect.getdoc(function) or ""
+        self.timeout: timedelta | None = None
+        """How long a run may take, unless whoever starts it allows less; definitions say so."""
 
     def __repr__(self) -> str:
         return f"<Workflow {self.name}>"
@@ -56,6 +59,11 @@ class Workflow(Generic[P, R]):
             InvalidArgumentsError: they no longer fit the parameters.
         """
         return self._signature.decode(data)
+
+
+def shorter(one: timedelta | None, other: timedelta | None) -> timedelta | None:
+    """Return the shorter of two limits; None: there is none."""
+    return min((limit for limit in (one, other) if limit is not None), default=None)
 
 
 def digest(name: str, data: bytes) -> str:

@@ -19,10 +19,11 @@ from perdure.actors.kernel.system import Transaction
 from perdure.actors.tools.outcome import recordable
 from perdure.actors.workflows.account import arguments_beside
 from perdure.actors.workflows.branch import CURRENT, Branch, guarded
+from perdure.actors.workflows.children import CHILD
 from perdure.actors.workflows.commands import Note
 from perdure.actors.workflows.context import Context
-from perdure.actors.workflows.definition import Workflow
-from perdure.actors.workflows.errors import Parked, StepFailedError
+from perdure.actors.workflows.definition import Workflow, digest
+from perdure.actors.workflows.errors import Continuing, Parked
 from perdure.actors.workflows.events import (
     QuestionAnswered,
     RunBlocked,
@@ -36,9 +37,17 @@ from perdure.actors.workflows.events import (
     StepFailed,
     StepNotDone,
 )
+from perdure.actors.workflows.failures import failure_of
+from perdure.actors.workflows.kin import Succession
+from perdure.actors.workflows.listening import leave_listings, with_listings
 from perdure.actors.workflows.mailbox import ANSWER, SIGNAL
+from perdure.actors.workflows.offspring import Offspring
 from perdure.actors.workflows.recording import Recording, StepRecord
 from perdure.actors.workflows.run import ATTENTION
+from perdure.actors.workflows.scopes import Limits
+from perdure.actors.workflows.steering import PAUSED
+from perdure.actors.workflows.subscriptions import EVENT
+from perdure.actors.workflows.versions import Versions
 from perdure.store.errors import LogClosedError, LogWriteError, PerdureError
 from perdure.store.protocols import Ticket
 
@@ -57,6 +66,10 @@ class Suspending(msgspec.Struct, frozen=True):
     """The runtime stops in good order."""
 
 
+class Pausing(Suspending, frozen=True):
+    """An operator stops the run: what is in flight ends, as when the runtime stops."""
+
+
 class Parking(msgspec.Struct, frozen=True):
     """Every branch waits for long."""
 
@@ -64,6 +77,12 @@ class Parking(msgspec.Struct, frozen=True):
     waits_on: str | None
     mail_for: tuple[str, ...] = ()
     """The steps that wait for a signal or an answer."""
+    children_of: tuple[str, ...] = ()
+    """The steps that wait for a child."""
+    doubts: tuple[str, ...] = ()
+    """The steps that wait for a person's verdict."""
+    is_cancelled: bool = False
+    """Whether the code knows that it is to be cancelled, and waits all the same."""
 
 
 class Blocking(msgspec.Struct, frozen=True):
@@ -79,7 +98,7 @@ class Abandoned(msgspec.Struct, frozen=True):
     """The log failed: nothing more can be recorded."""
 
 
-Ending: TypeAlias = Suspending | Parking | Blocking | Abandoned
+Ending: TypeAlias = Suspending | Pausing | Parking | Blocking | Abandoned
 Verdict: TypeAlias = StepCompleted | StepFailed | StepNotDone
 
 
@@ -91,6 +110,8 @@ class Wait(msgspec.Struct, eq=False):
     step: str
     on: str | None
     """What it waits on, when it is not only a time."""
+    others: tuple[str, ...] = ()
+    """Steps that it waits for as well."""
 
 
 class Driver:
@@ -119,6 +140,13 @@ class Driver:
         """Why the code is being taken down; from then on `ctx` refuses."""
         self.leaves = 1
         """Branches that run or wait, as opposed to those that wait for their own branches."""
+        self.limits = Limits(engine.clock)
+        """When the coroutines with a limit of time that run are to be over."""
+        self.versions = Versions()
+        self.offspring = Offspring(self)
+        """The children that its code awaits."""
+        self.events_seen: dict[str, int] = {}
+        """Up to which position the waits for events had passed over them when they left."""
         self._workflow = workflow
         self._given = given
         self._waits: dict[Branch, Wait] = {}
@@ -126,12 +154,20 @@ class Driver:
         self._answers: dict[str, msgspec.Raw] = {}
         self._cancel_reason: str | None = shell.state.cancel_reason
         self._is_overdue = False
+        self._suspected: tuple[str, str, Sequence[tuple[str, StepRecord]]] | None = None
         self._is_suspect = bool(shell.state.crashes)
         self.cleared: asyncio.Future[None] = engine.system.loop.create_future()
         """Done once the run is past the steps that the process may have died of."""
         self._root = Branch(self, "", is_cut=self._cancel_reason is not None)
         self.task: asyncio.Task[None] | None = None
         self._has_begun = False
+        self._is_over = False
+        """Whether the code has ended, and its end is being recorded."""
+
+    @property
+    def workflow(self) -> Workflow[Any, Any]:
+        """What it runs."""
+        return self._workflow
 
     # Life
 
@@ -151,23 +187,32 @@ class Driver:
     async def _live(self) -> None:
         try:
             fact = await self._outcome()
-            if fact is not None:
-                self.note(fact)
+            self._is_over = True
+            if not isinstance(fact, (RunParked, RunSuspended, RunBlocked)):
+                await leave_listings(self)
+            if isinstance(fact, Succession):
+                await self.engine.kin.succeed(self, fact)
+            elif isinstance(fact, (RunCompleted, RunFailed, RunCancelled)):
+                await self.engine.kin.end(self, fact)
+            elif fact is not None:
+                fact, listings = await with_listings(self, fact)
+                self.note(fact, *listings)
         except Parked:
             pass  # the log failed, and the engine was told: the next life finds the run as the log has it
         finally:
             self._clear()
+            self.offspring.close()
             self.shell.pins -= 1
             self.engine.ended(self)
 
-    async def _outcome(self) -> RunFact | None:
+    async def _outcome(self) -> RunFact | Succession | None:
         """Run the code and return the fact that its end is."""
-        fact: RunFact | None = None
+        fact: RunFact | Succession | None = None
         with contextlib.suppress(Parked):
             fact = await self._run_code()
         return fact if self.ending is None else await self._taken_down()
 
-    async def _run_code(self) -> RunFact | None:
+    async def _run_code(self) -> RunFact | Succession | None:
         self._has_begun = True
         if self.ending is not None:
             return None
@@ -177,6 +222,9 @@ class Driver:
         except asyncio.CancelledError as cancelled:
             self.check_branch_is_over(self._root, cancelled)
             return self._cancelled()
+        except Continuing as continuing:
+            self.check_branch_is_over(self._root)
+            return Succession(continuing.data, digest(self._workflow.name, continuing.data))
         except Exception as error:  # noqa: BLE001 - whatever the code raises is the run's failure
             self.check_branch_is_over(self._root, error)
             return self._failed(error)
@@ -192,7 +240,11 @@ class Driver:
             return RunFailed(type(error).__name__, str(error))
         return RunCompleted(msgspec.Raw(data))
 
-    def _cancelled(self) -> RunFact | None:
+    def cancelled(self) -> RunFailed | RunCancelled | None:
+        """Return how the run is to end, if it is to be cancelled or its deadline has passed."""
+        return self._cancelled() if self._is_overdue or self._cancel_reason is not None else None
+
+    def _cancelled(self) -> RunFailed | RunCancelled:
         if self._is_overdue:
             return RunFailed("DeadlineExceededError", f"the deadline of run {self.run_id} has passed")
         if self._cancel_reason is None:
@@ -200,21 +252,35 @@ class Driver:
         return RunCancelled(self._cancel_reason)
 
     def _failed(self, error: Exception) -> RunFact:
-        step = error.step if isinstance(error, StepFailedError) else None
-        return RunFailed(type(error).__name__, recordable(str(error)), step)
+        self.engine.failures.add(self.run_id, error)
+        return failure_of(error, self.engine.redaction)
 
     async def _taken_down(self) -> RunFact | None:
         match self.ending:
+            case Pausing():
+                if self.shell.state.paused is not None:
+                    return RunParked(self.deadline, PAUSED)
+                return RunParked(self.engine.clock.moment().now, None)  # it was let go, or is to be cancelled
             case Suspending():
                 return RunSuspended(tuple(self.shell.state.in_flight))
             case Parking(mail_for=steps) if any(not self.shell.state.mailbox.is_waiting(step) for step in steps):
                 return RunParked(self.engine.clock.moment().now, None)  # it came while the code was leaving
+            case Parking(is_cancelled=False) if self.shell.state.cancel_reason is not None:
+                return RunParked(self.engine.clock.moment().now, None)
+            case Parking(doubts=steps) if not all(self._is_in_doubt(step) for step in steps):
+                return RunParked(self.engine.clock.moment().now, None)
+            case Parking(children_of=steps) if not all(self.offspring.is_open(step) for step in steps):
+                return RunParked(self.engine.clock.moment().now, None)
             case Parking(wake_at=wake_at, waits_on=waits_on):
                 return RunParked(wake_at, waits_on)
             case Blocking() as block:
                 return RunBlocked("mismatch", await self._account(block))
             case _:
                 return None
+
+    def _is_in_doubt(self, step: str) -> bool:
+        flight = self.shell.state.in_flight.get(step)
+        return flight is not None and flight.in_doubt
 
     async def _account(self, block: Blocking) -> str:
         if not block.step:
@@ -244,9 +310,19 @@ class Driver:
         Raises:
             Parked: the log takes no more; the code is taken down, to go on once the log is reopened.
         """
+        return self.record((self.shell, Note(fact)), *others)
+
+    def record(
+        self, *moves: tuple[Shell, Command], principal: str | None = None, causation: str | None = None
+    ) -> Transaction:
+        """Record what the run and other actors are told, as one unit; see `note`.
+
+        Raises:
+            Parked: as `note`.
+        """
         try:
             done = self.engine.system.transact(
-                ((self.shell, Note(fact)), *others), correlation=self.run_id, is_refusable=False
+                moves, correlation=self.run_id, causation=causation, principal=principal, is_refusable=False
             )
         except (LogWriteError, LogClosedError) as error:
             self.log_failed(error)
@@ -291,12 +367,19 @@ class Driver:
 
     # Taking down
 
+    def suspect(self, key: str, asked: str, recorded: Sequence[tuple[str, StepRecord]]) -> None:
+        """Remember where the code may not fit its recording, for the account should it turn out not to."""
+        if recorded and self._suspected is None:
+            self._suspected = (key, asked, recorded)
+
     def mismatch(self, key: str, asked: str, recorded: Sequence[tuple[str, StepRecord]], data: bytes = b"") -> NoReturn:
         """Park the run: its code does not fit its recording.
 
         Raises:
             Parked: always.
         """
+        if self._suspected is not None and self._suspected[2][0][0] in self.recording.steps:
+            (key, asked, recorded), data = self._suspected, b""
         names = ", ".join(f"{k} ({r.what} {r.name})" for k, r in recorded[:_SHOWN])
         more = f" and {len(recorded) - _SHOWN} more" if len(recorded) > _SHOWN else ""
         account = f"recorded: {names}{more} | now: {asked}, at {key}"
@@ -312,13 +395,14 @@ class Driver:
         self._wake_all_with_parked()
         is_elsewhere = self.task is not None and self.task is not asyncio.current_task()
         # A task that is cancelled before it began never runs, and could not record how the run ended.
-        if not isinstance(ending, Parking) and self.task is not None and is_elsewhere and self._has_begun:
+        may_cancel = self._has_begun and not self._is_over
+        if not isinstance(ending, Parking) and self.task is not None and is_elsewhere and may_cancel:
             self.task.cancel()
 
-    def stop_at_next_step(self) -> None:
+    def stop_at_next_step(self, ending: Suspending = Suspending()) -> None:  # noqa: B008 - frozen
         """Take the code down as soon as no step is in flight: let those that are end, and start none."""
         if self.ending is None:
-            self.ending = Suspending()
+            self.ending = ending
             self._wake_all_with_parked()
 
     def _wake_all_with_parked(self) -> None:
@@ -336,6 +420,10 @@ class Driver:
         self._cancel()
 
     def _cancel(self) -> None:
+        if self._is_over:
+            return
+        if isinstance(self.ending, Pausing) and self.task is not None and self._has_begun:
+            self.task.cancel()  # the steps that a pause lets end are given up, and the next resume cleans up
         if self.ending is not None:
             return
         if self._has_begun:
@@ -351,8 +439,10 @@ class Driver:
 
     # Waiting
 
-    async def wait(self, branch: Branch, due: int | None, step: str, on: str | None = None) -> None:
-        """Wait until *due* (microseconds), or with None until somebody wakes *step*; may park the run.
+    async def wait(
+        self, branch: Branch, due: int | None, step: str, on: str | None = None, others: tuple[str, ...] = ()
+    ) -> None:
+        """Wait until *due* (microseconds), or with None until somebody wakes *step* or *others*; may park the run.
 
         *on* is what the wait is for, a time or, without one, a person's verdict when left out.
 
@@ -363,8 +453,8 @@ class Driver:
             raise Parked
         woken: asyncio.Future[None] = self.engine.system.loop.create_future()
         timer = None if due is None else self.engine.clock.call_at(due, lambda: _wake(woken))
-        self._waits[branch] = Wait(woken, due, step, ATTENTION if on is None and due is None else on)
-        self._consider_parking()
+        self._waits[branch] = Wait(woken, due, step, ATTENTION if on is None and due is None else on, others)
+        self.consider_parking()
         try:
             await woken
         except asyncio.CancelledError:
@@ -374,6 +464,7 @@ class Driver:
             if timer is not None:
                 timer.cancel()
             del self._waits[branch]
+            self.offspring.take_back_place()
             if woken.done() and not woken.cancelled():
                 woken.exception()  # it was taken note of, even if the wait was cancelled at the same time
 
@@ -397,7 +488,7 @@ class Driver:
     def wake(self, step: str) -> None:
         """Wake the branch that waits at *step* before its time: what it waits for may have come."""
         for wait in self._waits.values():
-            if wait.step == step:
+            if wait.step == step or step in wait.others:
                 _wake(wait.woken)
 
     def verdict(self, step: str) -> Verdict | None:
@@ -408,22 +499,32 @@ class Driver:
         """Note that branches began or ended; the last one that was busy may leave only sleepers."""
         self.leaves += change
         if change < 0:
-            self._consider_parking()
+            self.consider_parking()
 
-    def _consider_parking(self) -> None:
+    def consider_parking(self) -> None:
+        """Have the run leave memory when all that it does is to wait, and for long."""
         is_cancelled = self._cancel_reason is not None or self._is_overdue
-        if self.ending is not None or len(self._waits) < self.leaves or is_cancelled:
+        if self.ending is not None or len(self._waits) < self.leaves:
+            return
+        self.offspring.lend_place()
+        if is_cancelled and not all(branch.shields for branch in self._waits):
             return
         horizon = self.engine.clock.moment().now + self.engine.park_after
         dues = [w.due for w in self._waits.values() if w.due is not None]
+        dues.extend(self.limits.dues)
         ons = {w.on for w in self._waits.values()}
-        waits_on = next((on for on in (ATTENTION, ANSWER, SIGNAL) if on in ons), None)
-        if self.deadline is not None:
+        waits_on = next((on for on in (ATTENTION, ANSWER, SIGNAL, EVENT, CHILD) if on in ons), None)
+        if self.deadline is not None and not self._is_overdue:
             dues.append(self.deadline)
         if any(w.woken.done() for w in self._waits.values()) or any(due <= horizon for due in dues):
             return
+        if self.offspring.is_expecting():
+            return
         mail_for = tuple(w.step for w in self._waits.values() if w.on in (ANSWER, SIGNAL))
-        self.take_down(Parking(min(dues, default=None), waits_on, mail_for))
+        children_of = tuple(w.step for w in self._waits.values() if w.on == CHILD)
+        doubts = tuple(step for w in self._waits.values() if w.on == ATTENTION for step in (w.step, *w.others))
+        parking = Parking(min(dues, default=None), waits_on, mail_for, children_of, doubts, is_cancelled)
+        self.take_down(parking)
 
 
 def _wake(woken: "asyncio.Future[None]") -> None:

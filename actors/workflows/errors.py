@@ -14,12 +14,41 @@ class UnknownRunError(RunError, LookupError):
     run: str
 
 
-class UnknownWorkflowError(RunError, LookupError):
+class OrchestrationError(RunError):
+    """Base of what can go wrong with a workflow as a whole; says which, and where there is one, the step and the agent.
+
+    The original exception is the `__cause__` only live.
+    """
+
+    workflow_id: str = ""
+    step_id: str | None = None
+    agent: str | None = None
+
+
+class WorkflowFailedError(OrchestrationError):
+    """A defined workflow ended without success; names the step and the agent, where there are any.
+
+    `error_type` is the name of the class of what went wrong, the same live and replayed; `result` is what the workflow
+    had come to, in the shape of its pattern, where it says so.
+    """
+
+    message = "Workflow execution failed: {error}"
+    error_type: str
+    error: str
+    status: str = "failed"
+    """`failed`; `compensated`: a saga that undid all that it had done; `timed_out`; `cancelled`."""
+    result: object = None
+
+
+class UnknownWorkflowError(OrchestrationError, LookupError):
     """No workflow of that name is registered."""
 
-    message = "no workflow named {workflow!r} is registered; there are {known}"
+    message = "workflow {workflow!r} not found; registered are {known}"
     workflow: str
     known: str
+
+    def __init__(self, **data: object) -> None:
+        super().__init__(**{"workflow_id": data.get("workflow", ""), **data})
 
 
 class RunConflictError(RunError, UsageError):
@@ -42,6 +71,19 @@ class StepFailedError(RunError):
     error_type: str
     error: str
     retryable: bool
+    timed_out: bool = False
+    """Whether the limit of the attempt ended it, and not the tool itself."""
+
+
+class CompensationFailedError(RunError):
+    """A saga failed, and what undoes some of its steps was given up by a person: they stay done."""
+
+    message = "saga {saga} was not undone: {given_up} given up, after: {after}"
+    saga: str
+    given_up: str
+    """The keys of the steps that were not undone."""
+    after: str
+    """Why the saga failed."""
 
 
 class RunFailedError(RunError):
@@ -83,6 +125,32 @@ class RunClosedError(RunError):
     message = "run {run} is {status}: nothing can be sent to it any more"
     run: str
     status: str
+
+
+class ControlRefusedError(RunError):
+    """The run cannot be paused, retried or forked as it stands; nothing was recorded."""
+
+    message = "run {run} cannot be {what}: {reason}"
+    run: str
+    what: str
+    reason: str
+
+
+class UnknownStepError(RunError, LookupError):
+    """The run has recorded no step of that key."""
+
+    message = "run {run} has no step {step!r}; it has {known}"
+    run: str
+    step: str
+    known: str
+
+
+class RunContinuedError(RunError):
+    """The run goes on as another one; handles follow it by themselves."""
+
+    message = "run {run} goes on as {following}"
+    run: str
+    following: str
 
 
 class SignalRefusedError(RunError):
@@ -130,3 +198,11 @@ class Parked(BaseException):
 
     `finally` blocks run; they must not call `ctx`, which refuses from here on by raising this again.
     """
+
+
+class Continuing(BaseException):
+    """Thrown by `ctx.continue_as_new`: the run ends, and goes on as a new one with this input (JSON)."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__("the run goes on as a new one")
+        self.data = data

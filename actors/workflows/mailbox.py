@@ -50,7 +50,9 @@ MAIL_EVENTS: Final = (
     SignalReceived, SignalAwaited, SignalTaken, SignalExpired, SignalWaitWithdrawn,
     QuestionAsked, QuestionAnswered, QuestionExpired, QuestionWithdrawn,
 )  # fmt: skip
-_CLOSED: Final = frozenset({"completed", "failed", "cancelled"})
+_CLOSED: Final = frozenset({"completed", "failed", "cancelled", "continued"})
+_STILL: Final = frozenset({"blocked", "paused"})
+"""A run that nothing wakes: what comes is kept."""
 _Status: TypeAlias = str
 
 
@@ -137,9 +139,12 @@ class Mailbox(msgspec.Struct, frozen=True):
         """Return whether what *step* waits for has not come."""
         return step in self.questions or (step in self.awaited and step not in self.matches())
 
-    def closed(self) -> "Mailbox":
-        """Return the mailbox of a run that has ended: it remembers which signals came, and waits for none."""
-        return Mailbox(ids=self.ids, count=self.count)
+    def closed(self, *, keeps_signals: bool) -> "Mailbox":
+        """Return the mailbox of a run that has ended: it remembers which signals came, and waits for none.
+
+        One that may be retried keeps those that its code has not taken.
+        """
+        return Mailbox(kept=self.kept if keeps_signals else (), ids=self.ids, count=self.count)
 
 
 def receive(run: str, status: _Status, box: Mailbox, command: SendSignal, moment: Moment) -> Decision[bool]:
@@ -159,7 +164,7 @@ def receive(run: str, status: _Status, box: Mailbox, command: SendSignal, moment
     received = SignalReceived(command.id or f"#{box.count + 1}", command.name, command.value, moment.now)
     is_awaited = any(kept.id == received.id for kept in box.after(received).matches().values())
     events = _waking(status, received, moment) if is_awaited else (received,)
-    effects = (Arrived(),) if is_awaited and status != "blocked" else ()
+    effects = (Arrived(),) if is_awaited and status not in _STILL else ()
     return Decision(events, reply=True, effects=effects)
 
 
@@ -185,7 +190,7 @@ def answer(run: str, status: _Status, box: Mailbox, command: AnswerQuestion, mom
     if reason := _wrong(asked, command.answer):
         raise WrongAnswerError(detail="", question=command.question, reason=reason)
     answered = QuestionAnswered(step, asked.id, command.answer)
-    effects = () if status == "blocked" else (Arrived(answered),)
+    effects = () if status in _STILL else (Arrived(answered),)
     return Decision(_waking(status, answered, moment), None, effects)
 
 

@@ -14,11 +14,12 @@ import msgspec
 import structlog
 
 from perdure.actors.kernel.shell import Shell
+from perdure.actors.workflows.ancestry import Part, is_fork, read_ancestors
 from perdure.actors.workflows.commands import Note, ResumeRun
 from perdure.actors.workflows.driver import Driver
 from perdure.actors.workflows.events import RunStarted, RunSuspended
 from perdure.actors.workflows.recording import Recording
-from perdure.actors.workflows.run import RunState, needs_solitude
+from perdure.actors.workflows.run import CLOSED, RunState, needs_solitude
 from perdure.store.codec import blob_hashes
 from perdure.store.errors import InternalError, PerdureError
 from perdure.store.records import Loaded, StreamId
@@ -81,7 +82,7 @@ class Resumer:
 
     def resume_soon(self, stream: StreamId) -> None:
         """Resume a run in the background."""
-        self._spawn(self._resume(stream))
+        self.spawn(self._resume(stream))
 
     def defer(self, stream: StreamId) -> None:
         """Resume a run when there is a place for it."""
@@ -103,26 +104,49 @@ class Resumer:
         with self._engine.system.directory.reading() as left:
             loaded = await self._engine.system.log.load([(stream, "") for stream in wanted])
             blobs = await self._engine.system.log.blobs(blob_hashes(e for one in loaded for e in one.events))
-        outcomes = [(one.stream, self._prepare(one, blobs)) for one in loaded if one.stream not in left]
+            inherited = {one.stream: await self._inherited(one, blobs) for one in loaded if is_fork(one)}
+        outcomes = [
+            (one.stream, self._prepare(one, blobs, inherited.get(one.stream, [])))
+            for one in loaded
+            if one.stream not in left
+        ]
         suspects = [
             p for _, p in outcomes if isinstance(p, Prepared) and needs_solitude(p.shell.state, self._engine.life)
         ]
         ready = [p for _, p in outcomes if isinstance(p, Prepared) and p not in suspects]
         await self._go_on(ready)
         if suspects:
-            self._alone = self._spawn(self._one_by_one(suspects, after=self._alone))
+            self._alone = self.spawn(self._one_by_one(suspects, after=self._alone))
         reasons = [(stream, p if isinstance(p, PerdureError) else None) for stream, p in outcomes]
         return reasons, [stream for stream in wanted if stream in left]
 
-    def _prepare(self, loaded: Loaded, blobs: Mapping[str, bytes]) -> Prepared | PerdureError:
+    def _prepare(
+        self, loaded: Loaded, blobs: Mapping[str, bytes], inherited: list[Part] | PerdureError
+    ) -> Prepared | PerdureError | None:
+        if isinstance(inherited, PerdureError):
+            return inherited
         try:
             shell = self._engine.system.directory.adopt(loaded, blobs)
+            if shell.state.status in CLOSED:
+                self._engine.kin.conclude(shell)  # what ended and is open work still owes something
+                return None
             decoded = [(self._engine.system.codec.decode(event, blobs), event.at) for event in loaded.events]
             first = decoded[0][0]
             if not isinstance(first, RunStarted):
                 raise InternalError(detail=f"{loaded.stream} does not begin with run-started")
             given = self._engine.workflow(shell.state.workflow).decode_input(first.input)
-            return Prepared(shell, Recording(decoded), given, loaded.events[0].principal, loaded.version)
+            recording = Recording(decoded, inherited)
+            recording.began_at = loaded.events[0].position
+            return Prepared(shell, recording, given, loaded.events[0].principal, loaded.version)
+        except PerdureError as error:
+            return error
+
+    async def _inherited(self, fork: Loaded, blobs: Mapping[str, bytes]) -> list[Part] | PerdureError:
+        """Return what a fork takes over, or why it cannot be read."""
+        system = self._engine.system
+        try:
+            started = system.codec.decode(fork.events[0], blobs)
+            return await read_ancestors(system, started.forked_from if isinstance(started, RunStarted) else None)
         except PerdureError as error:
             return error
 
@@ -180,7 +204,8 @@ class Resumer:
             for driver in drivers:
                 await driver.cleared
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do something in the background that brings runs back."""
         task = self._engine.system.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._spawned)
@@ -190,7 +215,7 @@ class Resumer:
         """Resume runs that wait for a place, if there is one."""
         if self._deferred and not self._engine.is_stopping and self._engine.room and not self._is_filling:
             self._is_filling = True
-            self._spawn(self._resume_deferred())
+            self.spawn(self._resume_deferred())
 
     async def _resume_deferred(self) -> None:
         """Resume runs that wait for a place until there is none left; one that cannot go on holds up nobody."""

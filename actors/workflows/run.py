@@ -9,26 +9,38 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from perdure.actors.kernel.messages import Command, Decision, Event, Index, Moment
+from perdure.actors.workflows.children import CHILD_EVENTS, Children, RunEnd, end_child, ending, tell_parent
 from perdure.actors.workflows.commands import (
     AnswerQuestion,
     CancelRun,
+    Conclude,
+    EndChild,
+    EndRun,
+    Enqueue,
+    FindEvent,
     GetRun,
     Interrupt,
     Launch,
     Note,
+    PauseRun,
     ResumeRun,
+    RetryRun,
     SendSignal,
     Settled,
     SettleStep,
     StartRun,
+    TellParent,
+    UnpauseRun,
 )
-from perdure.actors.workflows.errors import RunConflictError, RunError, UnknownRunError
+from perdure.actors.workflows.errors import RunConflictError, RunContinuedError, RunError, UnknownRunError
 from perdure.actors.workflows.events import (
     RUN_EVENTS,
     AttemptDelayed,
     AttemptFailed,
     AttemptRefused,
     AttemptStarted,
+    Origin,
+    Place,
     QuestionWithdrawn,
     RunBlocked,
     RunCancelled,
@@ -37,9 +49,12 @@ from perdure.actors.workflows.events import (
     RunFact,
     RunFailed,
     RunParked,
+    RunPaused,
     RunResumed,
+    RunRetried,
     RunStarted,
     RunSuspended,
+    RunUnpaused,
     StepCancelled,
     StepCompleted,
     StepFailed,
@@ -49,13 +64,22 @@ from perdure.actors.workflows.events import (
     TimerFired,
     TimerSet,
 )
+from perdure.actors.workflows.links import Chain, ChildEnded, Parent, ParentTold, RunContinued
 from perdure.actors.workflows.mailbox import MAIL_EVENTS, Mailbox, answer, receive
+from perdure.actors.workflows.occurrences import SUBSCRIPTION_EVENTS
+from perdure.actors.workflows.queue import WAITS_IN
+from perdure.actors.workflows.steering import PAUSED, is_held, retried, steer
+from perdure.actors.workflows.subscriptions import Subscriptions, find
 from perdure.store.errors import InternalError
 from perdure.store.records import StreamId
 
-RunStatus: TypeAlias = Literal["running", "waiting", "blocked", "completed", "failed", "cancelled"]
+RunStatus: TypeAlias = Literal[
+    "queued", "running", "waiting", "paused", "blocked", "completed", "failed", "cancelled", "continued",
+]  # fmt: skip
 
-CLOSED: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
+CLOSED: frozenset[str] = frozenset({"completed", "failed", "cancelled", "continued"})
+_OF_ITSELF = (Note, EndRun, StartRun, ResumeRun, GetRun, EndChild, TellParent)
+"""What a run takes that goes on as another one; everything else is for the other."""
 
 CRASHES_BEFORE_ALONE = 2
 """After so many crashes in a row with a step in flight, a run resumes alone; one more, and it is parked as poison."""
@@ -73,6 +97,8 @@ class Flight(msgspec.Struct, frozen=True):
     in_doubt: bool = False
     rests: bool = False
     """Whether it waits between two attempts: it cannot be what the process died of."""
+    must_end: bool = False
+    """Whether it is made again though the run is to be cancelled: a compensation, or a step past a pivot."""
 
 
 class RunState(msgspec.Struct, frozen=True):
@@ -87,6 +113,7 @@ class RunState(msgspec.Struct, frozen=True):
     in_flight: dict[str, Flight] = {}
     timers: int = 0
     mailbox: Mailbox = Mailbox()
+    events: Subscriptions = Subscriptions()
     steps_done: int = 0
     wake_at: int | None = None
     waits_on: str | None = None
@@ -97,6 +124,19 @@ class RunState(msgspec.Struct, frozen=True):
     """How often in a row the process died with them."""
     was_alone: bool = False
     cancel_reason: str | None = None
+    paused: str | None = None
+    """Why an operator paused it."""
+    retries: int = 0
+    """How often an operator had it tried again."""
+    forked_from: Origin | None = None
+    place: Place | None = None
+    """The queue that it came through, or waits in."""
+    parent: Parent | None = None
+    is_parent_told: bool = False
+    children: Children = Children()
+    chain: Chain | None = None
+    """What it goes on for."""
+    continued_as: str | None = None
     result: str = "null"
     """JSON."""
     error_type: str = ""
@@ -121,6 +161,14 @@ class RunView(msgspec.Struct, frozen=True):
     error: str = ""
     questions: tuple[str, ...] = ()
     """The ids of its questions that nobody has answered yet."""
+    paused: str | None = None
+    """Why an operator paused it; None when nobody has."""
+    parent: str | None = None
+    """The run that started it."""
+    children: tuple[str, ...] = ()
+    """The runs that it awaits."""
+    continued_as: str | None = None
+    """The run that it goes on as; its own status is then `continued`."""
 
     @property
     def is_closed(self) -> bool:
@@ -150,32 +198,40 @@ class RunBehavior:
 
     kind = "run"
     state_type = RunState
-    state_version = 1
+    state_version = 2
     events = RUN_EVENTS
 
     def initial(self, stream: StreamId) -> RunState:
         """Return the state of a run that nobody has started."""
         return RunState(stream.partition("/")[2])
 
-    def decide(self, state: RunState, command: Command, moment: Moment) -> Decision[Any]:
+    def decide(self, state: RunState, command: Command, moment: Moment) -> Decision[Any]:  # noqa: C901 - one case a command
         """Return what *command* leads to."""
+        if state.status == "continued" and not isinstance(command, _OF_ITSELF):
+            _check_is_here(state, command)
         match command:
             case Note(fact=fact):
                 return _note(state, fact)
+            case EndRun() | EndChild() | TellParent():
+                return _link(state, command, moment)
             case StartRun():
-                return _start(state, command)
+                return _start(state, command, moment)
             case ResumeRun(life=life):
-                return _resume(state, life)
+                return _resume(state, life, moment)
             case CancelRun(reason=reason):
                 return _cancel(_born(state), reason, moment)
+            case PauseRun() | UnpauseRun() | RetryRun():
+                return steer(_born(state), command, moment)
             case SettleStep():
                 return _settle(_born(state), command, moment)
             case SendSignal():
                 state = _born(state)
-                return receive(state.run, state.status, state.mailbox, command, moment)
+                return receive(state.run, _shown(state), state.mailbox, command, moment)
             case AnswerQuestion():
                 state = _born(state)
-                return answer(state.run, state.status, state.mailbox, command, moment)
+                return answer(state.run, _shown(state), state.mailbox, command, moment)
+            case FindEvent():
+                return find(_shown(state), state.events, command, moment)
             case GetRun():
                 return Decision((), view(_born(state)))
             case _:
@@ -186,7 +242,8 @@ class RunBehavior:
         replace = msgspec.structs.replace
         match event:
             case StepStarted(step=step, tool=tool, effect=effect):
-                return replace(state, in_flight={**state.in_flight, step: Flight(tool, effect)})
+                flight = Flight(tool, effect, must_end=bool(event.undoes) or event.past_pivot)
+                return replace(state, in_flight={**state.in_flight, step: flight})
             case StepCompleted(step=step) | StepFailed(step=step) | StepCancelled(step=step):
                 return _step_ended(state, step)
             case AttemptStarted(step=step, attempt=attempt):
@@ -200,33 +257,42 @@ class RunBehavior:
             case TimerSet():
                 return replace(state, timers=state.timers + 1)
             case TimerFired():
-                return replace(state, timers=state.timers - 1)
-            case RunStarted(workflow=workflow, digest=digest, life=life, deadline=deadline, conversation=conversation):
-                return replace(
-                    state,
-                    status="running",
-                    workflow=workflow,
-                    digest=digest,
-                    life=life,
-                    deadline=deadline,
-                    conversation=conversation,
-                )
+                return replace(state, timers=max(0, state.timers - 1))
+            case RunStarted():
+                return _started(state, event)
             case RunResumed():
                 return _resumed(state, event)
             case RunSuspended():
                 return replace(state, life=0, crashes=0, suspects=(), was_alone=False)
-            case RunParked(wake_at=wake_at, waits_on=waits_on):
-                return replace(state, status="waiting", wake_at=wake_at, waits_on=waits_on, life=0)
+            case RunParked(wake_at=wake_at, waits_on=waits_on, listens=listens):
+                events = state.events.parked(listens)
+                return replace(state, status="waiting", wake_at=wake_at, waits_on=waits_on, life=0, events=events)
             case RunBlocked(kind=kind, account=account):
                 return replace(state, status="blocked", waits_on=ATTENTION, error_type=kind, error=account, life=0)
             case RunCancelRequested(reason=reason):
-                return replace(state, cancel_reason=reason)
+                return replace(state, cancel_reason=reason, paused=None)
+            case RunPaused(reason=reason):
+                return replace(state, paused=reason)
+            case RunUnpaused():
+                return replace(state, paused=None)
+            case RunRetried():
+                reopened = {s.step: Flight(s.tool, s.effect, s.attempt, rests=True) for s in event.reopened}
+                return retried(state, event, reopened)
             case RunCompleted(result=result):
                 return _closed(state, "completed", result=bytes(result).decode())
             case RunFailed(error_type=error_type, error=error):
                 return _closed(state, "failed", error_type=error_type, error=error)
             case RunCancelled(reason=reason):
                 return _closed(state, "cancelled", error=reason)
+            case RunContinued(run=run):
+                return _closed(state, "continued", continued_as=run)
+            case ParentTold():
+                return replace(state, is_parent_told=True)
+            case _ if isinstance(event, CHILD_EVENTS):
+                done = state.steps_done + event.ends_a_step
+                return replace(state, children=state.children.after(event), steps_done=done)
+            case _ if isinstance(event, SUBSCRIPTION_EVENTS):
+                return replace(state, events=state.events.after(event))
             case _ if isinstance(event, MAIL_EVENTS):
                 return replace(state, mailbox=state.mailbox.after(event))
             case _:
@@ -234,7 +300,36 @@ class RunBehavior:
 
     def index(self, state: RunState) -> Index:
         """Return whether the run is open work, when it wakes and what it waits on."""
-        return Index(state.status not in CLOSED and state.status != "unborn", state.wake_at, state.waits_on)
+        if state.paused is not None and state.status != "blocked":
+            return Index(is_open=True, wake_at=state.deadline, waits_on=PAUSED)
+        is_open = owes(state) if state.status in CLOSED else state.status != "unborn"
+        return Index(is_open, state.wake_at, state.waits_on)
+
+
+def owes(state: RunState) -> bool:
+    """Return whether a run that has ended is to be told of by its parent, or has children that have not ended."""
+    return bool(state.children.awaited) or _untold_parent(state) is not None
+
+
+def _untold_parent(state: RunState) -> Parent | None:
+    parent = state.parent
+    is_over = state.status in CLOSED and state.status != "continued"
+    return parent if is_over and parent is not None and parent.is_awaited and not state.is_parent_told else None
+
+
+def report(state: RunState) -> ChildEnded | None:
+    """Return what the parent of a run that has ended is still to be told; None: nothing."""
+    parent = _untold_parent(state)
+    if parent is None:
+        return None
+    match state.status:
+        case "completed":
+            fact: RunEnd = RunCompleted(msgspec.Raw(state.result.encode()))
+        case "failed":
+            fact = RunFailed(state.error_type, state.error)
+        case _:
+            fact = RunCancelled(state.error)
+    return ending(state.run, parent.step, fact)
 
 
 def needs_solitude(state: RunState, life: int) -> bool:
@@ -244,8 +339,11 @@ def needs_solitude(state: RunState, life: int) -> bool:
 
 def _is_suspect(state: RunState, life: int) -> bool:
     # A life that was not ended by a suspension, a parking or an end was ended by a crash.
-    # One that is to be cancelled makes none of its steps again.
-    return state.life not in (0, life) and state.cancel_reason is None and bool(_dispatched(state))
+    # One that is to be cancelled makes none of its steps again, but for those that a saga must bring to their end.
+    dispatched = _dispatched(state)
+    if state.cancel_reason is not None:
+        dispatched = tuple(step for step in dispatched if state.in_flight[step].must_end)
+    return state.life not in (0, life) and bool(dispatched)
 
 
 def _dispatched(state: RunState) -> tuple[str, ...]:
@@ -258,18 +356,28 @@ def view(state: RunState) -> RunView:
     return RunView(
         run=state.run,
         workflow=state.workflow,
-        status="running" if state.status == "unborn" else state.status,
+        status=_shown(state),
         steps_done=state.steps_done,
         in_flight=tuple(state.in_flight),
         in_doubt=in_doubt,
         wake_at=state.wake_at,
-        waits_on=ATTENTION if in_doubt else state.waits_on,
+        waits_on=ATTENTION if in_doubt else PAUSED if state.paused is not None else state.waits_on,
         cancel_reason=state.cancel_reason,
         result=state.result,
         error_type=state.error_type,
         error=state.error,
         questions=tuple(asked.id for asked in state.mailbox.questions.values()),
+        paused=state.paused,
+        parent=None if state.parent is None else state.parent.run,
+        children=tuple(state.children.awaited.values()),
+        continued_as=state.continued_as,
     )
+
+
+def _shown(state: RunState) -> RunStatus:
+    if state.status == "unborn":
+        return "running"
+    return state.status if state.paused is None or state.status == "blocked" else "paused"
 
 
 def _born(state: RunState) -> RunState:
@@ -279,26 +387,61 @@ def _born(state: RunState) -> RunState:
 
 
 def _note(state: RunState, fact: RunFact) -> Decision[None]:
-    if state.status in CLOSED:
-        raise NotOpenError(run=state.run, status=state.status)
+    _check_takes_facts(state)
     return Decision((fact,), None)
 
 
-def _start(state: RunState, command: StartRun) -> Decision[RunView]:
+def _check_takes_facts(state: RunState) -> None:
+    if state.status in CLOSED:
+        raise NotOpenError(run=state.run, status=state.status)
+
+
+def _link(state: RunState, command: EndRun | EndChild | TellParent, moment: Moment) -> Decision[Any]:
+    match command:
+        case EndRun(fact=fact, told=told):
+            _check_takes_facts(state)
+            return Decision((fact,) if told is None else (fact, told), None)
+        case EndChild():
+            return end_child(state.children, _shown(state), command, moment)
+        case TellParent():
+            return tell_parent(_untold_parent(state))
+
+
+def _check_is_here(state: RunState, command: Command) -> None:
+    """Check that a command is for this run, and not for the one that it goes on as.
+
+    Raises:
+        RunContinuedError: it is for the other.
+    """
+    # A signal that it took itself must not come to the other as a new one.
+    if not (isinstance(command, SendSignal) and command.id in state.mailbox.ids):
+        raise RunContinuedError(run=state.run, following=state.continued_as)
+
+
+def _start(state: RunState, command: StartRun, moment: Moment) -> Decision[RunView]:
     if state.status == "unborn":
         started = RunStarted(
-            command.workflow, command.input, command.digest, command.life, command.deadline, command.conversation
-        )
-        return Decision((started,), view(state), (Launch(command.input, command.principal),))
+            command.workflow, command.input, command.digest, command.life, command.deadline, command.conversation,
+            command.forked_from, place=command.place, parent=command.parent, chain=command.chain,
+        )  # fmt: skip
+        launch = Launch(command.input, command.principal, command.forked_from is not None)
+        begin = launch if command.place is None else Enqueue(command.place, moment.now)
+        return Decision((started, *command.mail), view(state), (begin,))
     if state.workflow != command.workflow:
         raise RunConflictError(detail="", run=state.run, workflow=state.workflow, difference="another workflow")
     if state.digest != command.digest:
         raise RunConflictError(detail="", run=state.run, workflow=state.workflow, difference="other input")
+    if state.forked_from != command.forked_from:
+        raise RunConflictError(detail="", run=state.run, workflow=state.workflow, difference="another origin")
     return Decision((), view(state))
 
 
-def _resume(state: RunState, life: int) -> Decision[bool]:
+def _resume(state: RunState, life: int, moment: Moment) -> Decision[bool]:
     """Prepare a resume; a run that kills the process again and again is set apart, then parked."""
+    if is_held(state, moment.now):
+        # One that was paused before its code came to run left nothing behind that a crash could explain.
+        is_laid_down = state.status == "running" and state.life == life
+        return Decision((RunParked(state.deadline, PAUSED),) if is_laid_down else (), reply=False)
     if state.status in CLOSED or state.status == "unborn" or state.error_type == "poison":
         return Decision((), reply=False)
     is_suspect = _is_suspect(state, life)
@@ -314,15 +457,18 @@ def _resume(state: RunState, life: int) -> Decision[bool]:
 def _cancel(state: RunState, reason: str, moment: Moment) -> Decision[bool]:
     if state.status in CLOSED:
         return Decision((), reply=False)
+    requested = RunCancelRequested(reason)
+    if state.status == "queued":  # its code never ran
+        return Decision((requested, RunCancelled(reason)), reply=True, effects=(Interrupt(), Conclude()))
     if state.status == "blocked":  # its code cannot run, so there is nothing to wait for
         withdrawn = tuple(QuestionWithdrawn(step, asked.id) for step, asked in state.mailbox.questions.items())
-        return Decision((RunCancelRequested(reason), *withdrawn, RunCancelled(reason)), reply=True)
+        return Decision((requested, *withdrawn, RunCancelled(reason)), reply=True, effects=(Conclude(),))
     if state.cancel_reason is not None:
         return Decision((), reply=True)
     if state.status != "waiting":
-        return Decision((RunCancelRequested(reason),), reply=True, effects=(Interrupt(),))
+        return Decision((requested,), reply=True, effects=(Interrupt(),))
     # A sleeper is due at once, so that the next life wakes it too, should this one end before the effect.
-    return Decision((RunCancelRequested(reason), RunParked(moment.now, None)), reply=True, effects=(Interrupt(),))
+    return Decision((requested, RunParked(moment.now, None)), reply=True, effects=(Interrupt(),))
 
 
 def _settle(state: RunState, command: SettleStep, moment: Moment) -> Decision[None]:
@@ -333,6 +479,24 @@ def _settle(state: RunState, command: SettleStep, moment: Moment) -> Decision[No
     if state.status != "waiting":
         return Decision((command.fact,), None, (Settled(command.step, command.fact),))
     return Decision((command.fact, RunParked(moment.now, None)), None, (Settled(command.step, command.fact),))
+
+
+def _started(state: RunState, event: RunStarted) -> RunState:
+    return msgspec.structs.replace(
+        state,
+        status="running" if event.place is None else "queued",
+        waits_on=None if event.place is None else WAITS_IN + event.place.queue,
+        wake_at=None if event.place is None else event.deadline,
+        place=event.place,
+        workflow=event.workflow,
+        digest=event.digest,
+        life=event.life,
+        deadline=event.deadline,
+        conversation=event.conversation,
+        forked_from=event.forked_from,
+        parent=event.parent,
+        chain=event.chain,
+    )
 
 
 def _step_ended(state: RunState, step: str) -> RunState:
@@ -355,6 +519,7 @@ def _resumed(state: RunState, event: RunResumed) -> RunState:
     return msgspec.structs.replace(
         state,
         status="running",
+        paused=None,
         wake_at=None,
         waits_on=None,
         error_type="",
@@ -378,9 +543,11 @@ def _closed(state: RunState, status: RunStatus, **changes: Any) -> RunState:
     return msgspec.structs.replace(
         state,
         status=status,
+        paused=None,
         in_flight={},
         timers=0,
-        mailbox=state.mailbox.closed(),
+        mailbox=state.mailbox.closed(keeps_signals=status == "failed"),
+        events=state.events.closed(),
         wake_at=None,
         waits_on=None,
         life=0,

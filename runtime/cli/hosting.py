@@ -68,6 +68,6 @@ async def host(db: Path, application: Application) -> AsyncGenerator[Runtime]:
 async def recorder(db: Path, application: Application | None = None) -> AsyncGenerator[Runtime]:
     """Open the log to record what is asked for; no code of any run is run, now or while it is open."""
     tools, workflows = ((), ()) if application is None else (application.tools, application.workflows)
-    settings = Settings(max_active_runs=0)
+    settings = Settings(max_active_runs=0, socket=False)  # gone again before anybody could ask it
     async with Runtime(db, tools=tools, workflows=workflows, resume=False, settings=settings) as rt:
         yield rt

@@ -1,7 +1,7 @@
 """Commands with which people and other programs speak to a run that waits: signal, questions and answer.
 
-They need no application code. What is sent is stored, and the run goes on with it when it is resumed; the owner of a
-log, where there is one, has to be asked in its own application.
+They need no application code. A running owner of the log is told, and its run goes on at once; where there is none,
+what is sent is stored, and the run goes on with it when it is resumed.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ from perdure.runtime.cli.finding import find_run
 from perdure.runtime.cli.loading import read_json
 from perdure.runtime.cli.options import db_option, json_option, who_option
 from perdure.runtime.cli.output import Column, clock_time, iso, now_micros, print_json, print_line, print_table, shorten
-from perdure.runtime.cli.verdicts import record_in
+from perdure.runtime.cli.verdicts import tell_run
 from perdure.runtime.questions import OpenQuestion, Questions
 from perdure.store.reader import LogReader
 
@@ -39,16 +39,15 @@ _COLUMNS: Final = (
 def signal(*, run: str, name: str, value: str, db: Path, signal_id: str | None, who: str, as_json: bool) -> None:
     """Send RUN the signal NAME with a value.
 
-    The signal is stored; the run's code takes it when it waits for it, the next time that it is resumed.
+    The signal is stored; the run's code takes it when it waits for it: at once where a runtime owns the log, otherwise
+    the next time that it is resumed.
     """
     sent = read_json(value, "JSON")
-    is_new = record_in(
-        db, run, lambda handle: handle.signal(name, sent, id=signal_id, who=who), "send its runs signals"
-    )
+    acted = tell_run(db, run, lambda handle: handle.signal(name, sent, id=signal_id, who=who), "send its runs signals")
     if as_json:
-        print_json({"run": run, "signal": name, "is_new": is_new})
-    elif is_new:
-        print_line(f"{name} is sent to {run}; it goes on with: perdure resume FILE.py --db {db}")
+        print_json({"run": run, "signal": name, "is_new": acted.answer})
+    elif acted.answer:
+        print_line(f"{name} is sent to {run}{acted.then('it goes on', db)}")
     else:
         print_line(f"{run} has the signal {signal_id} already; nothing was sent")
 
@@ -82,7 +81,7 @@ def answer(*, question: str, value: str, db: Path, who: str, as_json: bool) -> N
     """Answer QUESTION, as `perdure questions` lists it, with a JSON value.
 
     A value that the question does not take is refused, and the question stays open. Of an answer it is recorded who
-    gave it; the run goes on with it when it is resumed.
+    gave it; the run goes on with it at once where a runtime owns the log, otherwise when it is resumed.
     """
     given = read_json(value, "JSON")
     with LogReader.open(db) as reader:
@@ -91,11 +90,11 @@ def answer(*, question: str, value: str, db: Path, who: str, as_json: bool) -> N
             asked = question.rpartition(":")[0]
             run = find_run(reader, asked).stream[len(RUN_PREFIX) :]
             raise Failure(str(QuestionNotOpenError(run=run, question=question)), Exit.RUN)
-    record_in(db, run, lambda handle: handle.answer(question, given, who=who), "take answers for its runs")
+    acted = tell_run(db, run, lambda handle: handle.answer(question, given, who=who), "take answers for its runs")
     if as_json:
         print_json({"question": question, "run": run, "answer": given})
     else:
-        print_line(f"{question} is answered by {who}; its run goes on with: perdure resume FILE.py --db {db}")
+        print_line(f"{question} is answered by {who}{acted.then('its run goes on', db)}")
 
 
 def _read(reader: LogReader, now: int) -> list[OpenQuestion]:

@@ -15,47 +15,25 @@ from typing import Any
 import click
 import msgspec
 
-from perdure.actors.kernel.payloads import Redaction
-from perdure.actors.workflows.definition import Workflow
 from perdure.actors.workflows.mailbox import ANSWER, SIGNAL
 from perdure.actors.workflows.run import RunView
 from perdure.runtime.app import Runtime
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.facts import RUN_PREFIX
-from perdure.runtime.cli.hosting import check_log, host, log_to_stderr, recorder
-from perdure.runtime.cli.loading import Application, load, read_input, split_target
-from perdure.runtime.cli.options import db_option, json_option
-from perdure.runtime.cli.output import aside, now_micros, print_json, print_line, print_result
+from perdure.runtime.cli.hosting import check_log, host, log_to_stderr
+from perdure.runtime.cli.loading import Application, load
+from perdure.runtime.cli.options import db_option, json_option, login
+from perdure.runtime.cli.output import aside, count, now_micros, print_json, print_line, print_result
 from perdure.runtime.cli.progress import Progress
 from perdure.runtime.cli.standing import Standing, read_run, read_runs
+from perdure.runtime.cli.starting import Request, come_back, record, requested
+from perdure.runtime.cli.steering import unpause
 from perdure.runtime.cli.stopping import Stop, say_stopping
 from perdure.runtime.cli.summary import print_summary, say_what_is_open
 from perdure.runtime.cli.watching import REFRESH_SECONDS, Watcher, watching
 from perdure.runtime.options import OptionValues
-from perdure.runtime.settings import Settings
 from perdure.store.reader import LogReader
 from perdure.store.records import Query, StreamId
-
-
-class Request(msgspec.Struct, frozen=True):
-    """What `run` was asked for, checked as far as it can be without the log."""
-
-    db: Path
-    application: Application
-    workflow: Workflow[..., Any]
-    data: bytes
-    run: str | None
-    as_json: bool
-
-    @property
-    def how_to_go_on(self) -> str:
-        """The command that brings the run back."""
-        return come_back(self.application.path, self.db)
-
-
-def come_back(file: Path, db: Path) -> str:
-    """Return the command that goes on with what is open."""
-    return f"perdure resume {file} --db {db}"
 
 
 @click.command(short_help="Start a run and print its result.")
@@ -76,30 +54,8 @@ def run(
     WORKFLOW may be left out where the file has only one. The log is created when it is not there. The run's id comes
     first, on stderr; progress goes there, too. Ctrl-C stops in good order and says how to go on; twice stops at once.
     """
-    path, name = split_target(target)
-    arguments = read_input(given, db)
-    log_to_stderr()
-    with aside():
-        application = load(path)
-    workflow = application.workflow(name)
-    data = workflow.encode_input((), arguments, Redaction(Settings().redacted_keys))
-    request = Request(db, application, workflow, data, run_id, as_json)
-    ctx.exit(asyncio.run(_run_watched(request) if is_watched else _run_detached(request)))
-
-
-async def _run_detached(request: Request) -> Exit:
-    async with recorder(request.db, request.application) as rt:
-        handle = await rt.start_run(request.workflow, request.data, OptionValues(id=request.run))
-    with LogReader.open(request.db) as reader:
-        stream = reader.stream(StreamId(RUN_PREFIX + handle.id))
-        assert stream is not None  # noqa: S101 - it was started a moment ago
-        standing = read_run(reader, stream, now=now_micros())
-    if request.as_json:
-        print_json({"run": handle.id, "workflow": request.workflow.name, "status": standing.status})
-    else:
-        print_line(handle.id)
-        print_line(f"{standing.status}: recorded, and its code runs with: {request.how_to_go_on}", error=True)
-    return Exit.OK
+    request = requested(target, db, given, run_id, as_json=as_json)
+    ctx.exit(asyncio.run(_run_watched(request)) if is_watched else record(request))
 
 
 async def _run_watched(request: Request) -> Exit:
@@ -187,16 +143,24 @@ def _tell(request: Request, view: RunView) -> Exit:
 # resume
 
 
-@click.command(short_help="Bring back open runs and wait for them.")
-@click.argument("file", type=click.Path(path_type=Path), metavar="FILE.py")
+@click.command(short_help="Bring back open runs and wait for them, or let a paused run go on.")
+@click.argument("what", metavar="FILE.py|RUN")
 @db_option
+@click.option("--who", default=None, metavar="NAME", help="With RUN: who lets it go on.  [default: (the login name)]")
 @json_option
 @click.pass_context
-def resume(ctx: click.Context, *, file: Path, db: Path, as_json: bool) -> None:
+def resume(ctx: click.Context, *, what: str, db: Path, who: str | None, as_json: bool) -> None:
     """Bring back every open run whose code FILE.py has, and wait until none of them can go on by itself.
 
-    Then say what ended, what still waits, and for what. Ctrl-C as in `run`.
+    Then say what ended, what still waits, and for what. Ctrl-C as in `run`. With the id of a run in place of a file:
+    let that run go on, which was paused; its code is run by the log's owner, or by `perdure resume FILE.py`.
     """
+    file = Path(what)
+    if file.suffix != ".py" and not file.is_file():
+        unpause(what, db, who=who or login(), as_json=as_json)
+        return
+    if who is not None:
+        raise Failure("--who is of runs: perdure resume RUN --who NAME", Exit.USAGE)
     check_log(db)
     log_to_stderr()
     with aside():

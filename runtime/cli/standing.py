@@ -24,6 +24,10 @@ Status: TypeAlias = Literal[
     "running", "queued", "sleeping", "waiting", "due", "suspended", "interrupted", "cancelling", "in doubt", "blocked",
     "completed", "failed", "cancelled",
 ]  # fmt: skip
+_ENDED: Final[dict[str, Status]] = {
+    "run-completed": "completed", "run-failed": "failed", "run-cancelled": "cancelled", "run-blocked": "blocked",
+}  # fmt: skip
+"""The turns after which a run does nothing more by itself, and how it stands then."""
 ATTENTION: Final[frozenset[Status]] = frozenset({"in doubt", "blocked"})
 """What only a person can move."""
 WAITS: Final[dict[str | None, str]] = {ANSWER: "an answer: perdure questions", SIGNAL: "a signal"}
@@ -153,14 +157,8 @@ def status_of(
 ) -> Status:
     """Return how a run stands whose last turn was an event of type *turn* that says *facts*."""
     match turn:
-        case "run-completed":
-            return "completed"
-        case "run-failed":
-            return "failed"
-        case "run-cancelled":
-            return "cancelled"
-        case "run-blocked":
-            return "blocked"
+        case _ if (end := _ENDED.get(turn)) is not None:
+            return end
         case _ if is_in_doubt:
             return "in doubt"
         case _ if is_cancelled:

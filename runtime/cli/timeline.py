@@ -63,6 +63,10 @@ class Step(msgspec.Struct):
         """Whether it did not simply go well."""
         return self.status not in ("done", "cancelled") or bool(self.notes) or self.what == "run"
 
+    def note(self, at: int, text: str) -> None:
+        """Add something that happened on its way."""
+        self.notes = [*self.notes, Note(at, text)]
+
 
 class Timeline(msgspec.Struct):
     """A run, folded."""
@@ -196,7 +200,7 @@ class Timeline(msgspec.Struct):
 
 def _go_on(step: Step, event: Recorded, facts: Facts) -> None:  # noqa: C901 - one case an event
     def note(text: str) -> None:
-        step.notes = [*step.notes, Note(event.at, text)]
+        step.note(event.at, text)
 
     match event.type:
         case "attempt-started":
@@ -241,15 +245,22 @@ def _go_on(step: Step, event: Recorded, facts: Facts) -> None:  # noqa: C901 - o
         case "branches-failed":
             step.status, step.ended_at = "failed", event.at
             note(f"branch {facts.failed} failed, the others were cancelled")
+        case _:
+            _go_on_waiting(step, event, facts)
+
+
+def _go_on_waiting(step: Step, event: Recorded, facts: Facts) -> None:
+    """Take in what became of a wait for a signal or for people."""
+    match event.type:
         case "signal-taken":
             _over(step, event, "done")
         case "question-answered":
             _over(step, event, "done")
             step.result = facts.answer
-            note(f"answered{_by(event)}: {shorten(bytes(facts.answer).decode(), _ANSWER_WIDTH)}")
+            step.note(event.at, f"answered{_by(event)}: {shorten(bytes(facts.answer).decode(), _ANSWER_WIDTH)}")
         case "signal-expired" | "question-expired":
             _over(step, event, "failed")
-            note("nothing came in time")
+            step.note(event.at, "nothing came in time")
         case "signal-wait-withdrawn" | "question-withdrawn":
             _over(step, event, "cancelled")
         case _:

@@ -41,10 +41,32 @@ from perdure.actors.tools.registry import Registry, Toolset
 from perdure.actors.tools.retry import Retry
 from perdure.actors.tools.simulation import PastCall, Simulation, simulate
 from perdure.actors.tools.statistics import ToolStatistics
+from perdure.actors.triggers.bus import BusEvent, Emission, EventBus, HandlerFailure, Subscription
+from perdure.actors.triggers.errors import PublicationConflictError
+from perdure.actors.triggers.wanted import On, PublishedEvent
+from perdure.actors.workflows.agents.agent import Agent, agent
+from perdure.actors.workflows.agents.errors import AgentError, AgentLoadError, UnknownActionError, UnknownAgentError
+from perdure.actors.workflows.agents.messages import AgentMessage, AgentResponse
+from perdure.actors.workflows.agents.pool import AgentInfo, Agents, AgentStatistics
+from perdure.actors.workflows.agents.reflective import Reflection, reflective
 from perdure.actors.workflows.context import Context
+from perdure.actors.workflows.defined.errors import Fault, InvalidDefinitionError
+from perdure.actors.workflows.defined.model import (
+    Branching,
+    Compensation,
+    RetryPolicy,
+    Step,
+    Trigger,
+    WorkflowDefinition,
+)
+from perdure.actors.workflows.defined.reading import load_definition
+from perdure.actors.workflows.defined.registry import DefinedWorkflow, WorkflowInfo, Workflows
 from perdure.actors.workflows.definition import Workflow, workflow
 from perdure.actors.workflows.errors import (
+    CompensationFailedError,
+    ControlRefusedError,
     DeadlineExceededError,
+    OrchestrationError,
     Parked,
     QuestionNotOpenError,
     ReplayMismatchError,
@@ -58,12 +80,18 @@ from perdure.actors.workflows.errors import (
     SignalRefusedError,
     StepFailedError,
     UnknownRunError,
+    UnknownStepError,
     UnknownWorkflowError,
     WrongAnswerError,
 )
+from perdure.actors.workflows.queue import Queue
+from perdure.actors.workflows.queues import QueueStatistics
 from perdure.actors.workflows.run import NotInDoubtError, RunView
+from perdure.actors.workflows.saga import Saga
 from perdure.runtime.app import Runtime
 from perdure.runtime.bridge import BlockingRun, BlockingRuntime, BlockingTrajectory
+from perdure.runtime.control.connection import Connection, connect
+from perdure.runtime.control.errors import ConnectionLostError, NotOwnedError, OwnerError, OwnerUnreachableError
 from perdure.runtime.figures import RuntimeStatistics
 from perdure.runtime.handle import RunHandle
 from perdure.runtime.questions import OpenQuestion
@@ -113,6 +141,14 @@ __all__ = [
     "ActorError",
     "ActorFailedError",
     "ActorStoppedError",
+    "Agent",
+    "AgentError",
+    "AgentInfo",
+    "AgentLoadError",
+    "AgentMessage",
+    "AgentResponse",
+    "AgentStatistics",
+    "Agents",
     "ArtifactError",
     "AskTimeoutError",
     "Backend",
@@ -120,21 +156,34 @@ __all__ = [
     "BlockingRun",
     "BlockingRuntime",
     "BlockingTrajectory",
+    "Branching",
     "BreakerPolicy",
     "Bubblewrap",
     "BulkheadFullError",
+    "BusEvent",
     "CircuitOpenError",
     "CommandResult",
+    "Compensation",
+    "CompensationFailedError",
     "ConcurrencyError",
+    "Connection",
+    "ConnectionLostError",
     "Context",
+    "ControlRefusedError",
     "CorruptLogError",
     "DeadlineExceededError",
+    "DefinedWorkflow",
     "Done",
+    "Emission",
+    "EventBus",
     "ExecutionInDoubtError",
     "ExecutorConfig",
+    "Fault",
     "FileResult",
+    "HandlerFailure",
     "InternalError",
     "InvalidArgumentsError",
+    "InvalidDefinitionError",
     "LogClosedError",
     "LogReader",
     "LogWriteError",
@@ -143,23 +192,34 @@ __all__ = [
     "NotALogError",
     "NotDone",
     "NotInDoubtError",
+    "NotOwnedError",
+    "On",
     "OpenQuestion",
+    "OrchestrationError",
+    "OwnerError",
+    "OwnerUnreachableError",
     "Parked",
     "PastCall",
     "PayloadTooLargeError",
     "PerdureError",
     "PlainProcess",
+    "PublicationConflictError",
+    "PublishedEvent",
     "Query",
     "QuestionNotOpenError",
+    "Queue",
+    "QueueStatistics",
     "RateLimit",
     "RateLimitedError",
     "Recorded",
+    "Reflection",
     "Registry",
     "Rejected",
     "RemoteBackend",
     "ReplayMismatchError",
     "ResetFailedError",
     "Retry",
+    "RetryPolicy",
     "RunBlockedError",
     "RunCancelledError",
     "RunClosedError",
@@ -170,6 +230,7 @@ __all__ = [
     "RunView",
     "Runtime",
     "RuntimeStatistics",
+    "Saga",
     "SandboxUnavailableError",
     "SchemaTooNewError",
     "Secret",
@@ -183,9 +244,11 @@ __all__ = [
     "SlotView",
     "SqliteTooOldError",
     "StaleLeaseError",
+    "Step",
     "StepFailedError",
     "StoreError",
     "StoreLockedError",
+    "Subscription",
     "Tool",
     "ToolCall",
     "ToolContext",
@@ -197,21 +260,32 @@ __all__ = [
     "Toolset",
     "Trajectory",
     "TrajectoryView",
+    "Trigger",
     "UndecodableEventError",
     "UnencodableError",
+    "UnknownActionError",
+    "UnknownAgentError",
     "UnknownRunError",
+    "UnknownStepError",
     "UnknownTagError",
     "UnknownToolError",
     "UnknownWorkflowError",
     "UsageError",
     "WaitingRun",
     "Workflow",
+    "WorkflowDefinition",
+    "WorkflowInfo",
+    "Workflows",
     "WrongAnswerError",
+    "agent",
     "bash",
     "bash_stateful",
+    "connect",
     "has_tool_call",
+    "load_definition",
     "parse_tool_calls",
     "read_file",
+    "reflective",
     "simulate",
     "slot_of",
     "tmux",
