@@ -27,7 +27,8 @@ async def step(ctx: Context, x: int) -> int:
 
 
 def measure(size: Size) -> dict[str, Row]:
-    alone, together = [], []
+    alone: list[tuple[float, float]] = []
+    together: list[tuple[float, float]] = []
     for _ in range(size.pick(7, 2)):
         with TemporaryDirectory() as folder:
             here = asyncio.run(_inside(Path(folder) / "here.db", size))

@@ -44,11 +44,13 @@ from perdure.actors.workflows.engine import Engine
 from perdure.actors.workflows.errors import UnknownWorkflowError
 from perdure.actors.workflows.events import Origin
 from perdure.actors.workflows.queue import Queue
+from perdure.actors.workflows.failures import Failures
 from perdure.actors.workflows.run import RunView
 from perdure.runtime.calls import DirectCall, call_tool
 from perdure.runtime.clock import HandMoved, SystemClock
 from perdure.runtime.control.server import ControlServer
 from perdure.runtime.dispatch import parse_arguments, text_of, text_of_error
+from perdure.runtime.executions import Executions, read_executions
 from perdure.runtime.figures import RuntimeStatistics
 from perdure.runtime.following import ask_following
 from perdure.runtime.handle import RunHandle
@@ -59,6 +61,7 @@ from perdure.runtime.opening import begin_life, make_system, resolver, start_clo
 from perdure.runtime.options import Options, OptionValues
 from perdure.runtime.questions import OpenQuestion, Questions
 from perdure.runtime.recovery import Reconciler, WaitingRun
+from perdure.runtime.rehearsing import CheckedRun, check_runs
 from perdure.runtime.sandbox.backend import Backend
 from perdure.runtime.sandbox.config import ExecutorConfig
 from perdure.runtime.sandbox.executor import ToolExecutor
@@ -72,7 +75,9 @@ from perdure.runtime.steering import ForkRequest, changed_input, place_of_fork, 
 from perdure.runtime.threads import WorkerThreads
 from perdure.runtime.views import views
 from perdure.store.errors import LogWriteError, PayloadTooLargeError, UnencodableError, UsageError
+from perdure.store.looking import LogOnlyRead
 from perdure.store.protocols import EventLog
+from perdure.store.reader import LogReader
 from perdure.store.records import Query, Recorded, StreamId, stream_id
 from perdure.store.sqlite import SqliteEventLog
 
@@ -174,6 +179,7 @@ class Runtime:
             events=None if events is None else frozenset(events),
         )
         self._workflows = Workflows(workflows, known)
+        self._executions = Executions()
         self._wiring: Wiring | None = None
         self._control: ControlServer | None = None
 
@@ -224,7 +230,7 @@ class Runtime:
             self.path, synchronous=self.settings.synchronous, on_failure=self._log_failed, views=views()
         )
 
-    async def _wire(self) -> None:
+    async def _make_engine(self) -> None:
         settings, log = self.settings, self._log
         await start_clock(self._clock, log)
         self._threads = WorkerThreads(settings.worker_threads)
@@ -243,6 +249,10 @@ class Runtime:
         )
         self._engine.agents = self._agents
         self._system = make_system(log, self._engine, self._tools, self._clock, settings)
+
+    async def _wire(self) -> None:
+        await self._make_engine()
+        log = self._log
         await begin_life(log, self._system, self._engine)
         self._reconciler = Reconciler(log, self._engine, self._clock)
         if (executor := self._executor) is not None:
@@ -526,6 +536,41 @@ class Runtime:
             found.add(page)
         return found.open(self._clock.moment().now)
 
+    async def execute(self, workflow_id: str, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Run a workflow to its end; return its `workflow_id`, `status` ("completed"), `result` and `duration` (seconds).
+
+        It is a run like any other: with an id (`with_options(id=…).execute(…)`) the caller can ask again after a crash.
+        Cancelling the wait does not cancel the run.
+
+        Raises:
+            UnknownWorkflowError: there is none of that name; nothing was recorded.
+            WorkflowFailedError: it failed, was compensated, timed out, was cancelled or is blocked, which its `status`
+                says; it names the step, the agent and the type of the error, and has the result as far as there is
+                one. The original exception is the cause, in the life in which it was raised.
+            As `start`.
+        """
+        return await self.with_options().execute(workflow_id, data)
+
+    @property
+    def failures(self) -> Failures:
+        """The exceptions that runs end with, as long as somebody waits for them."""
+        self._opened()
+        return self._engine.failures
+
+    async def get_stats(self) -> dict[str, Any]:
+        """Return the figures of defined workflows and of their agents, from the whole log.
+
+        The keys: `total_executions`, `successful_executions`, `failed_executions`, `cancelled_executions`,
+        `running_executions`, `success_rate`, `average_duration` (seconds, of the successful ones), `pattern_usage`,
+        `agent_performance` (by agent or tool: `executions`, `avg_time`, `min_time`, `max_time`) and `circuit_breakers`
+        (by agent: `state`, `failure_count`). The first call reads the log, later ones what has come since.
+        """
+        self._opened()
+        await read_executions(self, self._executions)
+        figures = {agent.name: await self._agent_figures(agent) for agent in self._agents.values()}
+        breakers = {name: {"state": one.state, "failure_count": one.failures} for name, one in figures.items()}
+        return {**self._executions.figures(), "circuit_breakers": breakers}
+
     # Tools
 
     @property
@@ -665,6 +710,30 @@ class Runtime:
         return await reset_slot(self.executor, slot, who=who, take_away=take_away)
 
     # Recovery
+
+    async def check(self) -> list[CheckedRun]:
+        """Say of every open run of the log whether this runtime's code fits what it has recorded.
+
+        For a runtime that is not open: make one with the new code on the log's file, and ask before it is deployed. The
+        log is only read, also beside its owner, and no tool is called; the code of workflows runs up to where each run
+        stands, so what it does beside its context is done. `perdure check FILE.py` prints the same.
+
+        Raises:
+            UsageError: the runtime is open, or its log is not a file.
+            LogNotFoundError, NotALogError, SchemaTooNewError: the file cannot be read.
+        """
+        if self._is_open or self._make_log is not None:
+            raise UsageError("check() is for a runtime on a file that is not open yet: Runtime('agents.db', …)")
+        with LogReader.open(self.path) as reader:
+            self._log = LogOnlyRead(reader)
+            await self._make_engine()
+            try:
+                await self._engine.attach(self._system, 0)
+                return await check_runs(self._engine, self._log)
+            finally:
+                await self._engine.stop(0)
+                self._threads.close()
+                self._leave_clock()
 
     async def waiting(self) -> list[WaitingRun]:
         """Return the open runs that are not in memory and what each waits for."""

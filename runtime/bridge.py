@@ -6,7 +6,7 @@ The runtime lives on a loop in a thread of its own. Nothing is decided here.
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, Generic, ParamSpec, Self, TypeVar
 
 from perdure.actors.kernel.errors import AskTimeoutError
@@ -199,6 +199,16 @@ class BlockingRun(Generic[R]):
     def answer(self, question: str, value: object, *, who: str | None = None) -> None:
         """Answer a question of the run; durable on return. See `RunHandle.answer`."""
         self._front.wait(self._handle.answer(question, value, who=who))
+
+    def approve(
+        self, question: str, *, who: str, arguments: Mapping[str, object] | None = None, digest: str = ""
+    ) -> None:
+        """Approve a call of the run; durable on return. See `RunHandle.approve`."""
+        self._front.wait(self._handle.approve(question, who=who, arguments=arguments, digest=digest))
+
+    def reject(self, question: str, reason: str = "", *, who: str) -> None:
+        """Reject a call of the run; durable on return. See `RunHandle.reject`."""
+        self._front.wait(self._handle.reject(question, reason, who=who))
 
     def pause(self, because: str = "paused by the application", *, who: str | None = None) -> bool:
         """Stop the run where it is, until `resume`. See `RunHandle.pause`."""

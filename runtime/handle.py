@@ -10,6 +10,7 @@ from perdure.actors.kernel.payloads import PayloadDecoder
 from perdure.actors.workflows.commands import (
     AnswerQuestion,
     CancelRun,
+    DecideApproval,
     GetRun,
     PauseRun,
     SendSignal,
@@ -124,7 +125,35 @@ class RunHandle(Generic[R]):
         """
         check_principal(who)
         data = msgspec.Raw(self._runtime.encode(value, f"the answer to {question}"))
-        await self._runtime.ask(self._stream, AnswerQuestion(question, data), principal=who)
+        await self._runtime.ask(self._stream, AnswerQuestion(question, data, who), principal=who)
+
+    async def approve(
+        self, question: str, *, who: str, arguments: Mapping[str, object] | None = None, digest: str = ""
+    ) -> None:
+        """Approve the call that a run asks for, with other *arguments* if they are given; durable when this returns.
+
+        What others approved before is void when the arguments change. Where somebody else changed them, *digest*
+        (`OpenQuestion.digest`) has to say which ones are meant.
+
+        Raises:
+            WrongAnswerError: it is no approval, the arguments do not fit, or *who* has approved it already.
+            QuestionNotOpenError, RunClosedError, UnencodableError, UnknownRunError: as `answer`.
+        """
+        check_principal(who)
+        given = msgspec.Raw(self._runtime.encode(arguments, f"the arguments of {question}"))
+        command = DecideApproval(question, "approved", who, given, digest=digest)
+        await self._runtime.ask(self._stream, command, principal=who)
+
+    async def reject(self, question: str, reason: str = "", *, who: str) -> None:
+        """Reject the call that a run asks for: it is not made, whoever approved it. Durable when this returns.
+
+        Raises:
+            WrongAnswerError: it is no approval.
+            QuestionNotOpenError, RunClosedError, UnknownRunError: as `answer`.
+        """
+        check_principal(who)
+        command = DecideApproval(question, "rejected", who, reason=reason)
+        await self._runtime.ask(self._stream, command, principal=who)
 
     async def pause(self, because: str = "paused by the application", *, who: str | None = None) -> bool:
         """Stop the run where it is, until `resume`; return False when it was paused already. Durable on return.

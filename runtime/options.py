@@ -9,6 +9,7 @@ from perdure.actors.tools.definition import Tool
 from perdure.actors.workflows.definition import Workflow
 from perdure.actors.workflows.events import Place
 from perdure.runtime.handle import RunHandle
+from perdure.runtime.orchestration import execute
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,6 +63,10 @@ class Options:
             return await self._runtime.start_named(workflow, args, kwargs, self.values)
         data = workflow.encode_input(args, kwargs, self._runtime.redaction)
         return await self._runtime.start_run(workflow, data, self.values)
+
+    async def execute(self, workflow_id: str, data: "Mapping[str, Any] | None" = None) -> dict[str, Any]:
+        """Run a workflow to its end; see `Runtime.execute`."""
+        return await execute(self._runtime, self.values, workflow_id, dict(data or {}))
 
     async def call(self, tool: Tool[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a tool once, outside of a run; see `Runtime.call`."""

@@ -4,12 +4,15 @@
 CREATE VIEW runs AS
 SELECT substr(s.name, 5) AS run,
        started.data ->> '$.workflow' AS workflow,
-       CASE last.type
+       CASE iif(s.is_open AND s.waits_on = 'resume', 'run-paused', last.type)
+           WHEN 'run-paused' THEN 'paused'
            WHEN 'run-completed' THEN 'completed'
            WHEN 'run-failed' THEN 'failed'
            WHEN 'run-cancelled' THEN 'cancelled'
+           WHEN 'run-continued' THEN 'continued'
            WHEN 'run-blocked' THEN 'blocked'
            WHEN 'run-parked' THEN 'waiting'
+           WHEN 'run-retried' THEN 'waiting'
            ELSE 'running'
        END AS status,
        s.first_at AS started_at,
@@ -17,6 +20,9 @@ SELECT substr(s.name, 5) AS run,
        s.is_open,
        s.wake_at,
        s.waits_on,
+       started.data ->> '$.forked_from.run' AS forked_from,
+       started.data ->> '$.parent.run' AS parent,
+       CASE last.type WHEN 'run-continued' THEN last.data ->> '$.run' END AS continued_as,
        started.data -> '$.input' AS input,
        CASE last.type WHEN 'run-completed' THEN last.data -> '$.result' END AS result,
        CASE WHEN last.type IN ('run-failed', 'run-blocked')
@@ -29,8 +35,35 @@ JOIN events AS last ON last.stream = s.id
     AND last.version = (SELECT max(e.version)
                         FROM events AS e
                         WHERE e.stream = s.id
-                          AND e.type NOT IN ('signal-received', 'question-answered'))
+                          AND e.type NOT IN ('run-paused', 'run-unpaused', 'signal-received', 'question-answered',
+                                             'child-ended', 'parent-told'))
 WHERE s.kind = 'run';
+
+-- One row a child run that a run started. `status` is null while an awaited one has not ended, and of one that is not.
+CREATE VIEW child_runs AS
+SELECT substr(s.name, 5) AS run,
+       started.data ->> '$.step' AS step,
+       started.data ->> '$.run' AS child,
+       started.data ->> '$.workflow' AS workflow,
+       started.data ->> '$.is_awaited' AS is_awaited,
+       started.at AS started_at,
+       ended.at AS ended_at,
+       ended.data ->> '$.status' AS status,
+       ended.data ->> '$.run' AS ended_as,
+       nullif(ended.data ->> '$.error', '') AS error,
+       started.position
+FROM events AS started
+JOIN streams AS s ON s.id = started.stream
+LEFT JOIN events AS ended ON ended.stream = started.stream
+    AND ended.type = 'child-ended'
+    AND ended.data ->> '$.step' = started.data ->> '$.step'
+    AND ended.version = (SELECT min(e.version)
+                         FROM events AS e
+                         WHERE e.stream = started.stream
+                           AND e.version > started.version
+                           AND e.type = 'child-ended'
+                           AND e.data ->> '$.step' = started.data ->> '$.step')
+WHERE s.kind = 'run' AND started.type = 'child-started';
 
 -- One row a step of a run: a tool or a function that was called.
 CREATE VIEW steps AS

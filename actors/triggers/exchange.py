@@ -73,6 +73,8 @@ class Exchange:
         self._listed = 0
         """How many entries were made in this life."""
         self._is_waking = False
+        self._is_gathering = False
+        """Whether what former lives left is being read: it comes before anything new."""
         self._is_stopped = False
         self._task: asyncio.Task[None] | None = None
         self.on_idle: Callable[[], None] = lambda: None
@@ -95,18 +97,28 @@ class Exchange:
 
     async def wake_sleepers(self) -> None:
         """Deliver what former lives published and did not deliver; from now on, wake sleepers. Idempotent."""
-        if self._is_waking:
+        if self._is_waking or self._is_gathering:
             return
-        self._is_waking = True
-        left: list[Occurrence] = []
+        self._is_gathering = True
+        try:
+            if self._task is not None:
+                await asyncio.wait([self._task])
+            left = {event.position: event for event in await self._left_behind()}
+            left.update((event.position, event) for event in self._queue)
+            self._queue = deque(left[position] for position in sorted(left))
+            self._is_waking = True
+        finally:
+            self._is_gathering = False
+            self._go_on()
+
+    async def _left_behind(self) -> list[Occurrence]:
+        found: list[Occurrence] = []
         after = ""
         while page := await self._system.log.open_streams("topic/", after=after):
             for row in page:
-                left.extend(await self._undelivered(row.stream))
+                found.extend(await self._undelivered(row.stream))
             after = page[-1].stream
-        waiting = {one.position for one in self._queue}
-        self._queue.extendleft(sorted((o for o in left if o.position not in waiting), key=lambda o: -o.position))
-        self._go_on()
+        return found
 
     async def _undelivered(self, topic: StreamId) -> list[Occurrence]:
         state: TopicState = (await self._system.directory.activate(topic)).state
@@ -118,8 +130,7 @@ class Exchange:
             number = state.delivered + left
             left -= len(rows)
             query = msgspec.structs.replace(query, until=rows[-1].position - 1)
-            for event in await self._decoded(rows, number, step=-1):
-                found.append(event)
+            found.extend(await self._decoded(rows, number, step=-1))
         return found
 
     async def stop(self) -> None:
@@ -196,12 +207,13 @@ class Exchange:
         self._go_on()
 
     def _go_on(self) -> None:
-        if self._task is None and not self._is_stopped and (self._queue or self._batch):
+        is_held = self._is_stopped or self._is_gathering or self._task is not None
+        if not is_held and (self._queue or self._batch):
             self._task = self._system.loop.create_task(self._deliver(), name="perdure events")
 
     async def _deliver(self) -> None:
         try:
-            while self._queue or self._batch:
+            while (self._queue or self._batch) and not self._is_gathering:
                 await self._deliver_batch()
             self._mark_delivered()
             self._task = None
@@ -218,11 +230,11 @@ class Exchange:
         self._go_on()
 
     async def _deliver_batch(self) -> None:
-        while self._queue and len(self._batch) < BATCH:
+        while self._queue and len(self._batch) < BATCH and not self._is_gathering:
             event = self._queue.popleft()
             self._batch.append(event)
             await self._tell_listeners(event)
-        if self._is_waking:
+        if self._is_waking and self._batch:
             await self._wake(self._batch)
             for event in self._batch:
                 self._marks[event.type] = max(self._marks.get(event.type, 0), event.number)
@@ -280,7 +292,9 @@ class Exchange:
             for row in page:
                 entry = read_row(row.waits_on or "")
                 for wait in entry.waits:
-                    first = next((e.position for e, data in events if e.position > wait.after and holds(wait.either, data)), None)
+                    first = next(
+                        (e.position for e, data in events if e.position > wait.after and holds(wait.either, data)), None
+                    )
                     if first is not None:
                         key = (entry.run, wait.step)
                         found[key] = min(found.get(key, first), first)

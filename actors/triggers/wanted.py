@@ -116,4 +116,6 @@ def _check(one: On) -> None:
     if not isinstance(plain, dict):
         raise UsageError(f'the conditions on {one.type} are an object such as {{"if": "amount", "gt": 100}}')
     if faults := list(faults_in(plain, "where", {})):
-        raise UsageError(f"the conditions on {one.type} have faults: {'; '.join(f'{f.path}: {f.text}' for f in faults)}")
+        raise UsageError(
+            f"the conditions on {one.type} have faults: {'; '.join(f'{f.path}: {f.text}' for f in faults)}"
+        )

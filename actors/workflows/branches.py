@@ -78,7 +78,11 @@ class Branches:
             branch.cancel()
 
     async def join(self) -> bool:
-        """Wait until none runs; return whether the parent was cancelled meanwhile."""
+        """Wait until none runs; return whether the parent was cancelled meanwhile.
+
+        Raises:
+            Parked: a branch left memory.
+        """
         self._count(before=1)
         is_cancelled = False
         while self.running:
@@ -90,6 +94,8 @@ class Branches:
                 if before := len(self.running):
                     self._interrupted()
                     self._count(before)
+        if any(isinstance(error, Parked) for error in self.errors.values()):
+            raise Parked  # one that leaves memory has all of it leave; in a rehearsal it came to its edge
         return is_cancelled
 
     def _count(self, before: int) -> None:

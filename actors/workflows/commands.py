@@ -1,5 +1,7 @@
 """What a run's actor can be asked, and the effects that its answers have. Data only; the rules are in `run.py`."""
 
+from typing import Literal
+
 import msgspec
 
 from perdure.actors.kernel.messages import Command, Effect
@@ -114,6 +116,20 @@ class AnswerQuestion(Command, frozen=True, tag="answer-question"):
 
     question: str
     answer: msgspec.Raw
+    who: str | None = None
+
+
+class DecideApproval(Command, frozen=True, tag="decide-approval"):
+    """Approve a call, with other arguments where they are given, or reject it."""
+
+    question: str
+    verdict: Literal["approved", "rejected"]
+    who: str
+    arguments: msgspec.Raw = msgspec.Raw(b"null")
+    """Null: as they are."""
+    reason: str = ""
+    digest: str = ""
+    """Of the tool and the arguments that were looked at; empty: those that the run asked for."""
 
 
 class FindEvent(Command, frozen=True, tag="find-event"):

@@ -17,6 +17,7 @@ from perdure.actors.kernel.clock import SECOND
 from perdure.actors.tools.definition import EffectClass, Tool
 from perdure.actors.tools.retry import Retry
 from perdure.actors.triggers.wanted import On, PublishedEvent, Where
+from perdure.actors.workflows.approving import Approval, Approvers, approved_arguments
 from perdure.actors.workflows.branch import CURRENT, Branch, enter
 from perdure.actors.workflows.branches import Start
 from perdure.actors.workflows.calls import Fate, StepCall
@@ -359,6 +360,7 @@ class Context:
         finally:
             branch.is_inside = False
 
+    @overload
     async def ask(
         self,
         text: str,
@@ -367,7 +369,29 @@ class Context:
         choices: Sequence[T] | None = None,
         timeout: timedelta | None = None,
         to: str | Sequence[str] = (),
-    ) -> T:
+        several: None = None,
+    ) -> T: ...
+    @overload
+    async def ask(
+        self,
+        text: str,
+        *,
+        of: type[T],
+        choices: Sequence[T] | None = None,
+        timeout: timedelta | None = None,
+        to: str | Sequence[str] = (),
+        several: int,
+    ) -> list[T]: ...
+    async def ask(
+        self,
+        text: str,
+        *,
+        of: type[T],
+        choices: Sequence[T] | None = None,
+        timeout: timedelta | None = None,
+        to: str | Sequence[str] = (),
+        several: int | None = None,
+    ) -> T | list[T]:
         """Ask people and return the answer, which is given by `run.answer` or `perdure answer`.
 
         Args:
@@ -376,6 +400,7 @@ class Context:
             choices: the only answers that are taken.
             timeout: how long the question is open; for ever when left out.
             to: who is asked. It is written down for those who list questions, not checked.
+            several: how many different people are to answer; then a list of their answers is returned, in their order.
 
         Raises:
             StepFailedError: nobody answered in time; `error_type` is `TimeoutError`. The same live and replayed.
@@ -385,7 +410,50 @@ class Context:
         try:
             key = self._wait_key(branch, "ask")
             addressed = (to,) if isinstance(to, str) else tuple(to)
-            return await ask_people(self._driver, branch, key, Question(text, of, choices, timeout, addressed))  # type: ignore[no-any-return] # decoded as T
+            question = Question(text, of, choices, timeout, addressed, several)
+            return await ask_people(self._driver, branch, key, question)  # type: ignore[no-any-return] # decoded as T
+        finally:
+            branch.is_inside = False
+
+    def approval(
+        self,
+        *,
+        text: str | None = None,
+        to: str | Sequence[str] = (),
+        timeout: timedelta | None = None,
+        several: int = 1,
+    ) -> Approvers:
+        """Return a way to have a call approved: `approval = await ctx.approval(to="ada").of(pay, 100)`.
+
+        It is bound to the tool and the arguments. People approve, with other arguments if they see fit, or reject, by
+        `run.approve`, `run.reject` or `perdure answer`; `approval.outcome` says which, or that nobody did in time.
+
+        Args:
+            text: what people are told beside the tool and the arguments.
+            to: who is asked. It is written down, not checked.
+            timeout: how long it is open; for ever when left out.
+            several: how many different people must approve the same arguments. One who rejects is enough.
+        """
+        addressed = (to,) if isinstance(to, str) else tuple(to)
+        return Approvers(
+            self, self._driver, key=self._options.key, text=text, to=addressed, timeout=timeout, several=several
+        )
+
+    async def call_approved(self, approval: Approval[R]) -> R:
+        """Make the call that was approved, with exactly the arguments that were; a fallback is not called.
+
+        Raises:
+            UsageError: it was not approved.
+            As `call`.
+        """
+        if not approval.is_approved:
+            raise UsageError(f"the call of {approval.tool.name} is {approval.outcome}: look at approval.is_approved first")
+        branch = enter()
+        try:
+            arguments = approval.arguments
+            encoded = approval.tool.encode_arguments((), arguments, self._driver.engine.redaction)
+            approved_arguments(approval, approval.tool, encoded)
+            return await self._call_tool(branch, approval.tool, (), arguments, is_fallback=True)  # type: ignore[no-any-return] # decoded as R
         finally:
             branch.is_inside = False
 
@@ -441,6 +509,9 @@ class Context:
         reader: str = "",
     ) -> PublishedEvent:
         """Wait for the next event of one of several types, in the order of the log. See `event`.
+
+        The way to wait for several: in a `race` of waits two that end in the same instant have each taken an event, and
+        that of the loser is dropped with its result.
 
         Raises:
             As `event`.

@@ -30,6 +30,8 @@ class Workflow(Generic[P, R]):
         self._signature = Signature(function, self.name, skip=1)
         self.result_decoder = self._signature.result_decoder
         self.description = inspect.getdoc(function) or ""
+        self.takes_data = False
+        """Whether its input is the data as one object, as that of a definition is."""
         self.timeout: timedelta | None = None
         """How long a run may take, unless whoever starts it allows less; definitions say so."""
 

@@ -302,6 +302,9 @@ class Driver:
             how = "ends here" if error is None else f"raises {type(error).__name__}: {recordable(str(error))}"
             self.mismatch(left[0][0], f"the code {how}", left)
 
+    def at_edge(self) -> None:
+        """Be told that a branch comes to a step that has no outcome yet; a rehearsal ends it here."""
+
     # Facts
 
     def note(self, fact: RunFact, *others: tuple[Shell, Command]) -> Transaction:

@@ -418,14 +418,44 @@ class QuestionAsked(Event, frozen=True, tag="question-asked"):
     asked_of: tuple[str, ...]
     digest: str
     until: int | None = None
+    several: int = 1
+    """How many different people are to answer, or to approve."""
+    tool: str = ""
+    """The tool of the call that is to be approved; empty for a question."""
+    arguments: msgspec.Raw = msgspec.Raw(b"null")
+    """Of that call; `schema` is then theirs."""
 
 
 class QuestionAnswered(Event, frozen=True, tag="question-answered"):
-    """Somebody, the event's principal, answered; there is one answer at most."""
+    """Somebody, the event's principal, answered; `left` more are wanted."""
 
     step: str
     id: str
     answer: msgspec.Raw
+    by: str = ""
+    left: int = 0
+
+
+class CallApproved(Event, frozen=True, tag="call-approved"):
+    """Somebody approved a call, with other `arguments` unless null: then what others approved before is void.
+
+    `left` more are wanted.
+    """
+
+    step: str
+    id: str
+    by: str
+    arguments: msgspec.Raw = msgspec.Raw(b"null")
+    left: int = 0
+
+
+class CallRejected(Event, frozen=True, tag="call-rejected"):
+    """Somebody rejected a call: it is not made."""
+
+    step: str
+    id: str
+    by: str
+    reason: str
 
 
 class QuestionExpired(Event, frozen=True, tag="question-expired"):
@@ -465,6 +495,6 @@ RUN_EVENTS: tuple[type[Event], ...] = (
     TimerSet, TimerFired, BranchesOpened, BranchesFailed,
     RaceWon, TimeoutSet, TimeoutPassed, VersionChosen,
     SignalReceived, SignalAwaited, SignalTaken, SignalExpired, SignalWaitWithdrawn,
-    QuestionAsked, QuestionAnswered, QuestionExpired, QuestionWithdrawn,
+    QuestionAsked, QuestionAnswered, CallApproved, CallRejected, QuestionExpired, QuestionWithdrawn,
     *LINK_EVENTS, EventSent, *SUBSCRIPTION_EVENTS,
 )  # fmt: skip

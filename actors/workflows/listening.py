@@ -14,7 +14,7 @@ import msgspec
 from perdure.actors.kernel.messages import Command
 from perdure.actors.kernel.shell import Shell
 from perdure.actors.triggers.exchange import LiveWait
-from perdure.actors.triggers.listing import Listen, ListedWait, StopListening, listing_of
+from perdure.actors.triggers.listing import ListedWait, Listen, StopListening, listing_of
 from perdure.actors.triggers.topic import Publish, check_type, topic_of
 from perdure.actors.triggers.wanted import Occurrence, On, PublishedEvent, Wanted
 from perdure.actors.workflows.branch import Branch
@@ -145,9 +145,7 @@ def _until(driver: "Driver", timeout: timedelta | None) -> int | None:
 
 
 def _missing(key: str, names: str) -> StepFailedError:
-    return StepFailedError(
-        step=key, error_type="TimeoutError", error=f"no event {names} came in time", retryable=False
-    )
+    return StepFailedError(step=key, error_type="TimeoutError", error=f"no event {names} came in time", retryable=False)
 
 
 class _Listener:

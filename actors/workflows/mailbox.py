@@ -9,16 +9,18 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from perdure.actors.kernel.messages import Decision, Event, Moment
-from perdure.actors.workflows.commands import AnswerQuestion, Arrived, SendSignal
+from perdure.actors.workflows.asking import Asked, answered, decided, opened
+from perdure.actors.workflows.commands import AnswerQuestion, Arrived, DecideApproval, SendSignal
 from perdure.actors.workflows.definition import digest
 from perdure.actors.workflows.errors import (
     QuestionNotOpenError,
     RunClosedError,
     SignalConflictError,
     SignalRefusedError,
-    WrongAnswerError,
 )
 from perdure.actors.workflows.events import (
+    CallApproved,
+    CallRejected,
     QuestionAnswered,
     QuestionAsked,
     QuestionExpired,
@@ -30,7 +32,6 @@ from perdure.actors.workflows.events import (
     SignalTaken,
     SignalWaitWithdrawn,
 )
-from perdure.actors.workflows.schema import misfit
 
 MAX_KEPT: Final = 1000
 """Signals that a run keeps until its code takes them."""
@@ -48,7 +49,7 @@ SIGNAL: Final = "signal"
 
 MAIL_EVENTS: Final = (
     SignalReceived, SignalAwaited, SignalTaken, SignalExpired, SignalWaitWithdrawn,
-    QuestionAsked, QuestionAnswered, QuestionExpired, QuestionWithdrawn,
+    QuestionAsked, QuestionAnswered, CallApproved, CallRejected, QuestionExpired, QuestionWithdrawn,
 )  # fmt: skip
 _CLOSED: Final = frozenset({"completed", "failed", "cancelled", "continued"})
 _STILL: Final = frozenset({"blocked", "paused"})
@@ -69,15 +70,6 @@ class Awaited(msgspec.Struct, frozen=True):
     """A place in the code that waits for a signal."""
 
     name: str
-    until: int | None
-
-
-class Asked(msgspec.Struct, frozen=True):
-    """An open question; `schema` and `choices` are JSON."""
-
-    id: str
-    schema: str
-    choices: str
     until: int | None
 
 
@@ -106,9 +98,11 @@ class Mailbox(msgspec.Struct, frozen=True):
             case SignalExpired() | SignalWaitWithdrawn():
                 return replace(self, awaited=_without(self.awaited, event.step))
             case QuestionAsked():
-                asked = Asked(event.id, bytes(event.schema).decode(), bytes(event.choices).decode(), event.until)
+                return replace(self, questions={**self.questions, event.step: opened(event)})
+            case QuestionAnswered(left=left) | CallApproved(left=left) if left:
+                asked = self.questions[event.step].after(event)
                 return replace(self, questions={**self.questions, event.step: asked})
-            case QuestionAnswered() | QuestionExpired() | QuestionWithdrawn():
+            case QuestionAnswered() | CallApproved() | CallRejected() | QuestionExpired() | QuestionWithdrawn():
                 return replace(self, questions=_without(self.questions, event.step))
             case _:
                 return self
@@ -176,8 +170,10 @@ def _full(box: Mailbox, size: int) -> str:
     return ""
 
 
-def answer(run: str, status: _Status, box: Mailbox, command: AnswerQuestion, moment: Moment) -> Decision[None]:
-    """Take the answer to an open question.
+def answer(
+    run: str, status: _Status, box: Mailbox, command: AnswerQuestion | DecideApproval, moment: Moment
+) -> Decision[None]:
+    """Take what a person says to an open question; the code is told after the last word.
 
     Raises:
         RunClosedError, QuestionNotOpenError, WrongAnswerError: it is not taken.
@@ -187,23 +183,14 @@ def answer(run: str, status: _Status, box: Mailbox, command: AnswerQuestion, mom
     asked = None if step is None else box.questions[step]
     if step is None or asked is None or (asked.until is not None and asked.until <= moment.now):
         raise QuestionNotOpenError(run=run, question=command.question)
-    if reason := _wrong(asked, command.answer):
-        raise WrongAnswerError(detail="", question=command.question, reason=reason)
-    answered = QuestionAnswered(step, asked.id, command.answer)
-    effects = () if status in _STILL else (Arrived(answered),)
-    return Decision(_waking(status, answered, moment), None, effects)
-
-
-def _wrong(asked: Asked, given: msgspec.Raw) -> str:
-    value = msgspec.json.decode(given)
-    choices: list[Any] | None = msgspec.json.decode(asked.choices)
-    if choices is not None and _canonical(value) not in [_canonical(choice) for choice in choices]:
-        return f"it is none of {asked.choices}"
-    return misfit(value, msgspec.json.decode(asked.schema))
-
-
-def _canonical(value: Any) -> bytes:
-    return msgspec.json.encode(value, order="sorted")
+    if isinstance(command, AnswerQuestion):
+        fact: QuestionAnswered | CallApproved | CallRejected = answered(step, asked, command)
+    else:
+        fact = decided(step, asked, command)
+    if not isinstance(fact, CallRejected) and fact.left:
+        return Decision((fact,), None)
+    effects = () if status == "blocked" else (Arrived(QuestionAnswered(step, asked.id, asked.outcome(fact))),)
+    return Decision(_waking(status, fact, moment), None, effects)
 
 
 def _check_open(run: str, status: _Status) -> None:

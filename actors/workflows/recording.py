@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from perdure.actors.kernel.messages import Event
+from perdure.actors.workflows.asking import Asked, opened
 from perdure.actors.workflows.events import (
     AttemptDelayed,
     AttemptFailed,
@@ -18,6 +19,8 @@ from perdure.actors.workflows.events import (
     AttemptStarted,
     BranchesFailed,
     BranchesOpened,
+    CallApproved,
+    CallRejected,
     PathTaken,
     PivotPassed,
     QuestionAnswered,
@@ -112,7 +115,7 @@ class StepRecord(msgspec.Struct):
 class Recording:
     """The recorded steps of a run."""
 
-    __slots__ = ("_left", "_signals", "_taken", "_versions", "began_at", "steps")
+    __slots__ = ("_asked", "_left", "_signals", "_taken", "_versions", "began_at", "steps")
 
     def __init__(
         self, events: Iterable[tuple[Event, int]] = (), inherited: Iterable[Sequence[tuple[Event, int]]] = ()
@@ -123,6 +126,8 @@ class Recording:
         """The position at which the run was started: it gets the events published after that."""
         self._signals: dict[str, msgspec.Raw] = {}
         """Those that were received and not taken."""
+        self._asked: dict[str, Asked] = {}
+        """The questions that wait for more people."""
         self._versions: dict[str, tuple[int, dict[str, int]]] = {}
         """The versions that were chosen, and how much each branch had recorded by then."""
         self._taken: dict[str, int] = {}
@@ -190,7 +195,7 @@ class Recording:
             return []
         return [(key, record) for key, record in self.steps.items() if record.branch == branch]
 
-    def _add(self, event: Event, at: int) -> None:  # noqa: C901 - one case an event
+    def _add(self, event: Event, at: int) -> None:  # noqa: C901, PLR0915 - one case an event
         match event:
             case StepStarted():
                 self.steps[event.step] = StepRecord(
@@ -313,12 +318,16 @@ class Recording:
                 record = self.steps[event.step]
                 record.progress, record.result = "completed", self._signals.pop(event.signal)
             case QuestionAsked():
+                name = event.tool or "ask"
                 self.steps[event.step] = StepRecord(
-                    "question", event.branch, "ask", at, digest=event.digest, until=event.until
+                    "question", event.branch, name, at, digest=event.digest, until=event.until
                 )
-            case QuestionAnswered():
+                self._asked[event.step] = opened(event)
+            case QuestionAnswered(left=left) | CallApproved(left=left) if left:
+                self._asked[event.step] = self._asked[event.step].after(event)
+            case QuestionAnswered() | CallApproved() | CallRejected():
                 record = self.steps[event.step]
-                record.progress, record.result = "completed", event.answer
+                record.progress, record.result = "completed", self._asked.pop(event.step).outcome(event)
             case SignalExpired() | QuestionExpired():
                 self.steps[event.step].progress = "failed"
             case SignalWaitWithdrawn() | QuestionWithdrawn():

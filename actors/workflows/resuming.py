@@ -80,6 +80,13 @@ class Resumer:
         again = await self.resume_many(left)
         return [*again, *outcomes]
 
+    async def read(self, stream: StreamId) -> Prepared | PerdureError | None:
+        """Return a run as it is to be resumed, without resuming it; why it cannot be; or None for one that has ended."""
+        loaded = (await self._engine.system.log.load([(stream, "")]))[0]
+        blobs = await self._engine.system.log.blobs(blob_hashes(loaded.events))
+        inherited = await self._inherited(loaded, blobs) if is_fork(loaded) else []
+        return self._prepare(loaded, blobs, inherited)
+
     def resume_soon(self, stream: StreamId) -> None:
         """Resume a run in the background."""
         self.spawn(self._resume(stream))

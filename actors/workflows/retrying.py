@@ -1,7 +1,8 @@
 """What a run that failed forgets when it is tried again: the step that it failed of, and what was given up for that.
 
-Pure: it is told the recording. Not here: whether the run may be retried at all (`steering.py`). Invariant: what is left is a recording that a process
-could have left behind that died before the failure; where the code has gone on since, the retry is refused.
+Pure: it is told the recording. Not here: whether the run may be retried at all (`steering.py`). Invariant: what is left
+is a recording that a process could have left behind that died before the failure; where the code has gone on since, the
+retry is refused.
 """
 
 from collections.abc import Iterator, Mapping
@@ -82,7 +83,8 @@ class _Plan:
 
     def since(self) -> Iterator[str]:
         """Yield what the code has recorded after the failure, and after what was given up because of it."""
-        stops = {self._steps[key].branch: key for key in (self._failed, *self._above) if key in self._steps}
+        around = self._above if self._failed is None else [self._failed, *self._above]
+        stops = {self._steps[key].branch: key for key in around if key in self._steps}
         cut = _cut_places(self._steps, self._beside)
         passed: set[str] = set()
         """Branches that have failed, or have given something up."""
@@ -110,9 +112,9 @@ class _Plan:
                 waits.append(key)
             elif record.progress == "failed" and self._ends[record.branch] == key:
                 (again if record.what == "step" else waits).append(key)
-        forks = tuple(key for key in self._above if key in self._steps and _which_failed(self._steps[key]) is not None)
+        places = [key for key in self._above if key in self._steps and key not in waits]
+        forks = tuple(key for key in places if _which_failed(self._steps[key]) is not None)
         return RunRetried(self._failed, tuple(again), tuple(waits), forks, tuple(reopened))
-
 
     def _is_undone(self, key: str, limit: StepRecord) -> bool:
         return limit.progress != "failed" and (key in self._beside or key in self._above)

@@ -14,6 +14,7 @@ from perdure.actors.workflows.commands import (
     AnswerQuestion,
     CancelRun,
     Conclude,
+    DecideApproval,
     EndChild,
     EndRun,
     Enqueue,
@@ -227,7 +228,7 @@ class RunBehavior:
             case SendSignal():
                 state = _born(state)
                 return receive(state.run, _shown(state), state.mailbox, command, moment)
-            case AnswerQuestion():
+            case AnswerQuestion() | DecideApproval():
                 state = _born(state)
                 return answer(state.run, _shown(state), state.mailbox, command, moment)
             case FindEvent():

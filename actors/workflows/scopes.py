@@ -99,12 +99,12 @@ class Limit:
             Whatever the branch raises in time.
         """
         record = self._parent.take(self._key, "timeout", "timeout")
-        if record is None:
+        self._has_passed = record is not None and record.progress == "failed"
+        is_over = self._has_passed or (record is not None and record.failed is not None) or is_to_be_cut(self._parent)
+        due = 0 if record is None else record.due
+        if record is None or (not due and not is_over):  # a fork that takes over what was done within it begins it anew
             due = self._driver.engine.clock.moment().now + self._limit // _MICROSECOND
             self._driver.note(TimeoutSet(self._key, self._parent.path, due))
-        else:
-            due, self._has_passed = record.due, record.progress == "failed"
-        is_over = self._has_passed or (record is not None and record.failed is not None) or is_to_be_cut(self._parent)
         self._branches.open(0, is_cut=is_over)
         if not is_over:
             self._driver.limits.add(self, due)

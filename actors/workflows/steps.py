@@ -59,6 +59,7 @@ async def begin_step(driver: "Driver", branch: Branch, call: StepCall, shell: Sh
             call.fate.was_dispatched = record.was_dispatched
         driver.note(StepCancelled(call.key, record.attempt, stopped=record.progress == "backing_off"))
         raise branch.cut()
+    driver.at_edge()
     return Step(Progress(driver, branch, call, record, shell))
 
 

@@ -26,6 +26,7 @@ MAX_CURSORS: Final = 1000
 EVENT: Final = "event"
 """What a run waits on that a published event moves."""
 
+
 class OpenWait(msgspec.Struct, frozen=True):
     """A place in the code that waits for an event."""
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from perdure.actors.kernel.payloads import payload_decoder
+from perdure.actors.tools.definition import Tool
+from perdure.actors.workflows.asking import MAX_PEOPLE
 from perdure.actors.workflows.branch import Branch
 from perdure.actors.workflows.definition import digest
 from perdure.actors.workflows.errors import Parked, StepFailedError
@@ -81,40 +83,69 @@ class Question(msgspec.Struct, frozen=True):
     choices: Sequence[Any] | None
     timeout: timedelta | None
     to: tuple[str, ...]
+    several: int | None = None
+    """How many different people are to answer; None: one, and the answer is no list."""
+    tool: Tool[..., Any] | None = None
+    """The tool of a call that is to be approved."""
+    arguments: bytes = b"null"
+
+    @property
+    def told(self) -> Any:
+        """The type of what the workflow gets."""
+        return self.of if self.several is None or self.tool is not None else list[self.of]  # type: ignore[name-defined] # a type made at run time
+
+    @property
+    def schema(self) -> bytes:
+        """The JSON Schema of what a person says: an answer, or the arguments of a call."""
+        if self.tool is None:
+            return msgspec.json.encode(msgspec.json.schema(self.of))
+        return msgspec.json.encode(self.tool.mcp_schema["inputSchema"])
 
 
 async def ask_people(driver: "Driver", branch: Branch, key: str, question: Question) -> Any:
     """Return the answer to a question. See `Context.ask`."""
     text, choices, timeout, to = question.text, question.choices, question.timeout, question.to
-    of, question_id = question.of, f"{driver.run_id}:{key}"
-    decoder = payload_decoder(of, f"the answer to {text!r}")
-    schema = msgspec.json.encode(msgspec.json.schema(of))
+    question_id, several = f"{driver.run_id}:{key}", 1 if question.several is None else question.several
+    decoder = payload_decoder(question.told, f"the answer to {text!r}")
+    schema, tool = question.schema, question.tool
     allowed = driver.engine.encode(None if choices is None else list(choices), f"the choices of {text!r}")
-    if len(text.encode()) + len(schema) + len(allowed) > MAX_QUESTION_BYTES:
-        raise UsageError(f"a question, its type and its choices are at most {MAX_QUESTION_BYTES} bytes in all")
+    if len(text.encode()) + len(schema) + len(allowed) + len(question.arguments) > MAX_QUESTION_BYTES:
+        raise UsageError(f"a question with its type, choices and arguments is at most {MAX_QUESTION_BYTES} bytes")
+    if not 1 <= several <= MAX_PEOPLE:
+        raise UsageError(f"several is from 1 to {MAX_PEOPLE} people")
     if choices is not None and not choices:
         raise UsageError("a question without choices cannot be answered: leave choices out to take whatever fits")
-    until, made_of = _until(driver, timeout), digest(text, schema + allowed)
-    record = branch.take(key, "question", "ask", made_of)
+    until, made_of = _until(driver, timeout), _digest(question, schema, allowed)
+    name = "ask" if tool is None else tool.name
+    record = branch.take(key, "question", name, made_of)
     missing = StepFailedError(
         step=key, error_type="TimeoutError", error=f"nobody answered in time: {text}", retryable=False
     )
     if record is None:
         await driver.keep_pace()
-        driver.note(
-            QuestionAsked(
-                key, branch.path, question_id, text, msgspec.Raw(schema), msgspec.Raw(allowed), to, made_of, until
-            )
-        )
+        asked = QuestionAsked(
+            key, branch.path, question_id, text, msgspec.Raw(schema), msgspec.Raw(allowed), to, made_of, until,
+            several, "" if tool is None else tool.name, msgspec.Raw(question.arguments),
+        )  # fmt: skip
+        driver.note(asked)
         data = await _next_answer(driver, branch, key, until, missing)
     elif (recorded := _ended(driver, branch, record, QuestionWithdrawn(key, question_id), missing)) is not None:
         data = recorded
     else:
         data = await _next_answer(driver, branch, key, record.until, missing)
+    if question.several == 1 and tool is None:
+        data = msgspec.Raw(b"[%b]" % bytes(data))
     try:
         return decoder.decode(data, key)
     except UnencodableError as error:  # the schema allowed what the type does not, such as a pattern of another dialect
         raise StepFailedError(step=key, error_type="InvalidAnswer", error=str(error), retryable=False) from error
+
+
+def _digest(question: Question, schema: bytes, allowed: bytes) -> str:
+    if question.tool is not None:
+        return digest(question.tool.name, question.arguments)
+    wanted = b"" if question.several is None else b"x%d" % question.several
+    return digest(question.text, schema + allowed + wanted)
 
 
 async def _next_answer(

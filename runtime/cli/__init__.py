@@ -10,6 +10,7 @@ import click
 
 from perdure.runtime.cli.artifacts import artifacts
 from perdure.runtime.cli.breakers import breakers
+from perdure.runtime.cli.checking import check
 from perdure.runtime.cli.exits import EXPLAINED, Exit, Failure, code_of
 from perdure.runtime.cli.logs import log, tail
 from perdure.runtime.cli.output import print_line, printable
@@ -29,7 +30,7 @@ from perdure.store.errors import PerdureError
 _COMMANDS = (
     run, start, resume, ps, show, log, tail, signal, questions, answer, settle, cancel, pause, retry,
     fork, queues, tools, breakers, slots,
-    artifacts, verify, doctor, tool_server, executor_server, sandbox_server,
+    artifacts, check, verify, doctor, tool_server, executor_server, sandbox_server,
 )  # fmt: skip
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code.value:<4} {text}" for code, text in EXPLAINED.items())
 

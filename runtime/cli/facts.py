@@ -12,7 +12,26 @@ from perdure.store.records import Recorded
 
 RUN_PREFIX: Final = "run/"
 _NO_PLACE: Final = re.compile(r"\d+ calls run and \d+ wait")
-ENDS: Final = frozenset({"run-completed", "run-failed", "run-cancelled"})
+ENDS: Final = frozenset({"run-completed", "run-failed", "run-cancelled", "run-continued"})
+
+
+class ForkedFrom(msgspec.Struct, frozen=True):
+    """Of a fork: the run that it takes over from."""
+
+    run: str
+
+
+class StartedBy(msgspec.Struct, frozen=True):
+    """Of a child: the run and the step that started it."""
+
+    run: str
+    step: str = ""
+
+
+class GoesOnFor(msgspec.Struct, frozen=True):
+    """Of a run in a chain: the one before it."""
+
+    before: str
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -49,6 +68,12 @@ class Facts(msgspec.Struct, frozen=True):
     wake_at: int | None = None
     waits_on: str | None = None
     deadline: int | None = None
+    forked_from: ForkedFrom | None = None
+    parent: StartedBy | None = None
+    chain: GoesOnFor | None = None
+    run: str = ""
+    status: str = ""
+    is_awaited: bool = True
     count: int = 0
     failed: int = 0
     life: int = 0

@@ -16,7 +16,9 @@ import click
 import msgspec
 
 from perdure.actors.tools.definition import Tool
+from perdure.actors.workflows.agents.agent import Agent
 from perdure.actors.workflows.definition import Workflow
+from perdure.actors.workflows.queue import Queue
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.store.errors import PerdureError, UsageError
 
@@ -31,6 +33,15 @@ class Application(msgspec.Struct, frozen=True):
     workflows: list[Workflow[..., Any]]
     names: dict[str, Workflow[..., Any]]
     """The workflows by the names that the file gives them, and by those that the log knows."""
+    agents: list[Agent] = []
+    queues: list[Queue] = []
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What a runtime is to have of it."""
+        return {
+            "tools": self.tools, "workflows": self.workflows, "agents": self.agents, "queues": self.queues,
+        }  # fmt: skip
 
     def workflow(self, name: str | None) -> Workflow[..., Any]:
         """Return the workflow of that name; without one, the only one.
@@ -70,6 +81,8 @@ def load(path: Path) -> Application:
     tools: dict[int, Tool[..., Any]] = {}
     workflows: dict[int, Workflow[..., Any]] = {}
     by_variable: dict[str, Workflow[..., Any]] = {}
+    agents: dict[int, Agent] = {}
+    queues: dict[int, Queue] = {}
     for name, value in vars(module).items():
         match value:
             case Workflow():
@@ -78,10 +91,14 @@ def load(path: Path) -> Application:
             case Tool():
                 tool = cast("Tool[..., Any]", value)
                 tools[id(tool)] = tool
+            case Agent():
+                agents[id(value)] = value
+            case Queue():
+                queues[id(value)] = value
             case _:
                 pass
     names = {workflow.name: workflow for workflow in workflows.values()} | by_variable
-    return Application(path, list(tools.values()), list(workflows.values()), names)
+    return Application(path, list(tools.values()), list(workflows.values()), names, list(agents.values()), list(queues.values()))
 
 
 def _import(path: Path) -> ModuleType:

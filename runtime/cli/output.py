@@ -23,7 +23,8 @@ from rich.text import Text
 STYLES: Final = {
     "running": "cyan", "in flight": "cyan", "retrying": "yellow", "sleeping": "blue", "queued": "blue", "due": "blue",
     "suspended": "blue", "interrupted": "yellow", "cancelling": "yellow", "in doubt": "bold magenta",
-    "blocked": "bold magenta", "completed": "green", "done": "green", "failed": "bold red", "cancelled": "yellow",
+    "blocked": "bold magenta", "completed": "green", "continued": "green", "done": "green", "failed": "bold red",
+    "cancelled": "yellow",
     "damaged": "bold red", "ok": "green", "warning": "yellow", "problem": "bold red",
     "closed": "green", "half_open": "yellow", "open": "bold red", "forced open": "bold red", "disabled": "yellow",
     "waiting": "blue", "available": "green", "acquired": "cyan", "executing": "cyan", "releasing": "yellow",

@@ -16,12 +16,25 @@ from perdure.runtime.cli.facts import RUN_PREFIX
 from perdure.runtime.cli.finding import find_run
 from perdure.runtime.cli.loading import read_json
 from perdure.runtime.cli.options import db_option, json_option, who_option
-from perdure.runtime.cli.output import Column, clock_time, iso, now_micros, print_json, print_line, print_table, shorten
+from perdure.runtime.cli.output import (
+    Column,
+    clock_time,
+    count,
+    iso,
+    now_micros,
+    print_json,
+    print_line,
+    print_table,
+    shorten,
+)
 from perdure.runtime.cli.verdicts import tell_run
 from perdure.runtime.questions import OpenQuestion, Questions
+from perdure.store.errors import UsageError
 from perdure.store.reader import LogReader
+from perdure.store.records import stream_id
 
 _WIDTH: Final = 60
+_WHAT: Final = "take answers for its runs"
 _COLUMNS: Final = (
     Column("QUESTION"), Column("SINCE"), Column("UNTIL"), Column("OF"), Column("TEXT", fixed=False),
     Column("ANSWER", fixed=False),
@@ -68,33 +81,84 @@ def questions(*, db: Path, as_json: bool) -> None:
         print_line(f"nobody asks anything in {db}", error=True)
         return
     print_table(_COLUMNS, [_row(one, now) for one in found], wraps=True)
-    print_line(f"answer one with: perdure answer QUESTION JSON --db {db}", error=True)
+    approvals = " (a call: --approve, --edit JSON or --reject TEXT)" if any(one.tool for one in found) else ""
+    print_line(f"answer one with: perdure answer QUESTION JSON{approvals} --db {db}", error=True)
 
 
-@click.command(short_help="Answer a question of a run.")
+@click.command(short_help="Answer a question of a run, or approve or reject a call.")
 @click.argument("question")
-@click.argument("value", metavar="JSON")
+@click.argument("value", metavar="[JSON]", required=False)
 @db_option
+@click.option("--approve", is_flag=True, help="Approve the call that is asked for.")
+@click.option("--edit", metavar="JSON", help="Approve it with these arguments, an object, in place of those asked for.")
+@click.option("--digest", default="", metavar="DIGEST", help="Which arguments are meant, where somebody changed them.")
+@click.option("--reject", metavar="TEXT", help="Reject the call, and say why.")
 @who_option
 @json_option
-def answer(*, question: str, value: str, db: Path, who: str, as_json: bool) -> None:
-    """Answer QUESTION, as `perdure questions` lists it, with a JSON value.
+def answer(  # noqa: PLR0913 - its options
+    *, question: str, value: str | None, db: Path, approve: bool, edit: str | None, digest: str, reject: str | None,
+    who: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Answer QUESTION, as `perdure questions` lists it, with a JSON value, or with --approve, --edit or --reject.
 
-    A value that the question does not take is refused, and the question stays open. Of an answer it is recorded who
-    gave it; the run goes on with it at once where a runtime owns the log, otherwise when it is resumed.
+    What the question does not take is refused, and it stays open. It is recorded who answered, and what an approver
+    changed; the run goes on with it at once where a runtime owns the log, otherwise when it is resumed.
     """
-    given = read_json(value, "JSON")
-    with LogReader.open(db) as reader:
-        run = next((one.run for one in _read(reader, now_micros()) if one.id == question), None)
-        if run is None:
-            asked = question.rpartition(":")[0]
-            run = find_run(reader, asked).stream[len(RUN_PREFIX) :]
-            raise Failure(str(QuestionNotOpenError(run=run, question=question)), Exit.RUN)
-    acted = tell_run(db, run, lambda handle: handle.answer(question, given, who=who), "take answers for its runs")
-    if as_json:
-        print_json({"question": question, "run": run, "answer": given})
+    said = [value is not None, approve or edit is not None, reject is not None]
+    if sum(said) != 1:
+        raise Failure("say one of: a JSON value, --approve, --edit JSON, --reject TEXT", Exit.USAGE)
+    run = _run_that_asks(db, question)
+    if reject is not None:
+        done, told = "rejected", tell_run(db, run, lambda h: h.reject(question, reject, who=who), _WHAT)
+    elif value is None:
+        arguments = None if edit is None else read_json(edit, "--edit")
+        if arguments is not None and not isinstance(arguments, dict):
+            raise Failure("--edit takes the arguments as a JSON object", Exit.USAGE)
+        done = "approved"
+        told = tell_run(db, run, lambda h: h.approve(question, who=who, arguments=arguments, digest=digest), _WHAT)
     else:
-        print_line(f"{question} is answered by {who}{acted.then('its run goes on', db)}")
+        given = read_json(value, "JSON")
+        done, told = "answered", tell_run(db, run, lambda h: h.answer(question, given, who=who), _WHAT)
+    if as_json:
+        print_json({"question": question, "run": run, "said": done, "who": who})
+        return
+    with LogReader.open(db) as reader:
+        left = _open_question(reader, run, question)
+    if left is None:
+        print_line(f"{question} is {done} by {who}{told.then('its run goes on', db)}")
+    else:
+        print_line(f"{question} is {done} by {who}; {_wanted(left)}")
+
+
+def _run_that_asks(db: Path, question: str) -> str:
+    """Return the run of an open question.
+
+    Raises:
+        Failure: the question is not open. UnknownRunError: there is no such run.
+    """
+    parts = question.split(":")
+    runs = [":".join(parts[:n]) for n in range(len(parts) - 1, 0, -1)]  # either may have a colon in it
+    with LogReader.open(db) as reader:
+        for run in runs:
+            if _open_question(reader, run, question) is not None:
+                return run
+        run = find_run(reader, runs[0] if runs else question).stream[len(RUN_PREFIX) :]
+    raise Failure(str(QuestionNotOpenError(run=run, question=question)), Exit.RUN)
+
+
+def _open_question(reader: LogReader, run: str, question: str) -> OpenQuestion | None:
+    try:
+        found = Questions(stream_id(RUN_PREFIX + run))
+    except UsageError:
+        return None
+    while page := reader.read(found.next_page):
+        found.add(page)
+    return next((one for one in found.open(now_micros()) if one.id == question), None)
+
+
+def _wanted(one: OpenQuestion) -> str:
+    heard = f" ({', '.join(one.by)} said so)" if one.by else ""
+    return f"{count(one.several - len(one.by), 'more person', 'more people')} wanted{heard}"
 
 
 def _read(reader: LogReader, now: int) -> list[OpenQuestion]:
@@ -107,8 +171,16 @@ def _read(reader: LogReader, now: int) -> list[OpenQuestion]:
 def _row(one: OpenQuestion, now: int) -> tuple[str, ...]:
     until = "" if one.until is None else clock_time(one.until, now=now)
     takes = one.schema if one.choices is None else one.choices
+    if one.tool:
+        call = f"{one.text}\n{one.tool} {msgspec.json.encode(one.arguments).decode()}"
+        wanted = f"\n{_wanted(one)}" if one.several > 1 else ""
+        changed = f"\n--digest {one.digest}" if one.is_edited else ""
+        answered = f"--approve, --edit, --reject{changed}{wanted}"
+        return one.id, clock_time(one.asked_at, now=now), until, ", ".join(one.to), call, answered
     kind = takes.get("type") if isinstance(takes, dict) and takes.keys() == {"type"} else None
     shown = kind if isinstance(kind, str) else shorten(msgspec.json.encode(takes).decode(), _WIDTH)
+    if one.several > 1:
+        shown += f"\n{_wanted(one)}"
     return one.id, clock_time(one.asked_at, now=now), until, ", ".join(one.to), one.text, shown
 
 

@@ -15,11 +15,12 @@ from typing import Any
 import click
 import msgspec
 
+from perdure.actors.workflows.children import CHILD
 from perdure.actors.workflows.mailbox import ANSWER, SIGNAL
 from perdure.actors.workflows.run import RunView
 from perdure.runtime.app import Runtime
 from perdure.runtime.cli.exits import Exit, Failure
-from perdure.runtime.cli.facts import RUN_PREFIX
+from perdure.runtime.cli.facts import RUN_PREFIX, facts_of
 from perdure.runtime.cli.hosting import check_log, host, log_to_stderr
 from perdure.runtime.cli.loading import Application, load
 from perdure.runtime.cli.options import db_option, json_option, login
@@ -72,7 +73,7 @@ async def _run_watched(request: Request) -> Exit:
             sys.stdout.write(printed.getvalue())
             with watching(Progress(handle.id), request.workflow.name) as watcher:
                 await _watch(stop, watcher, _follow_run(rt, watcher, handle.id, after))
-            view = await handle.status()
+            view = await rt.run(watcher.progress.run or handle.id).status()
             is_over = view.is_closed or _needs_somebody(view)
             if not is_over:
                 # Not progress.in_flight: what is shown may be a moment behind what has begun.
@@ -85,30 +86,50 @@ async def _run_watched(request: Request) -> Exit:
 
 
 def _needs_somebody(view: RunView) -> bool:
-    return view.status == "blocked" or view.waits_on is not None
+    return view.status == "blocked" or view.waits_on not in (None, CHILD)
 
 
 async def _follow_run(rt: Runtime, watcher: Watcher, run: str, after: int) -> None:
     """Return when the run has ended, or when only somebody can move it."""
     progress = watcher.progress
     view = await rt.run(run).status()
+    while view.continued_as is not None:
+        run = progress.run = view.continued_as
+        view = await rt.run(run).status()
     if view.is_closed:
         return
     progress.done = view.steps_done
-    await rt.resume(run)
-    if any(left.id == run and left.waits_on is not None for left in await rt.waiting()):
+    await _resume_family(rt, run)
+    if any(left.id == run and left.waits_on not in (None, CHILD) for left in await rt.waiting()):
         return  # it did not come back: it is parked as poison, or waits for somebody again
     async for event in rt.tail(after):
         if progress.concerns(event):
             watcher.add(event)
-            if run in progress.ended or run in progress.attention:
+            if event.type == "run-continued":
+                run = progress.run = facts_of(event).run
+            elif run in progress.ended or run in progress.attention:
                 return
 
 
+async def _resume_family(rt: Runtime, run: str) -> None:
+    """Bring back a run, or what it goes on as, and the children that it waits for."""
+    view = await rt.run(run).status()
+    if view.continued_as is not None:
+        await _resume_family(rt, view.continued_as)
+    elif not view.is_closed:
+        await rt.resume(run)
+        for child in view.children:
+            await _resume_family(rt, child)
+
+
+def _code(view: RunView) -> Exit:
+    if view.waits_on in (ANSWER, SIGNAL) or (view.status == "paused" and not view.in_doubt):
+        return Exit.WAITS
+    return Exit.OK if view.status == "completed" else Exit.RUN
+
+
 def _tell(request: Request, view: RunView) -> Exit:
-    code = Exit.OK if view.status == "completed" else Exit.RUN
-    if view.waits_on in (ANSWER, SIGNAL):
-        code = Exit.WAITS
+    code = _code(view)
     if request.as_json:
         answer: dict[str, Any] = {"run": view.run, "workflow": view.workflow, "status": view.status}
         if view.status == "completed":
@@ -128,6 +149,9 @@ def _tell(request: Request, view: RunView) -> Exit:
             raise Failure(f"run {view.run} was cancelled: {view.error}", code)
         case "blocked":
             raise Failure(f"run {view.run} is blocked ({view.error_type}): {view.error}", code)
+        case "paused" if not view.in_doubt:
+            how = f"perdure resume {view.run} --db {request.db}; then {request.how_to_go_on}"
+            raise Failure(f"run {view.run} is paused: {view.paused}: {how}", code)
         case _ if view.questions and not view.in_doubt:
             how = f"perdure answer {view.questions[0]} JSON --db {request.db}; then {request.how_to_go_on}"
             raise Failure(f"run {view.run} waits for {count(len(view.questions), 'answer')}: {how}", code)

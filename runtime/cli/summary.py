@@ -12,7 +12,7 @@ from perdure.runtime.cli.loading import Application
 from perdure.runtime.cli.output import Column, count, print_json, print_line, print_table, short_id
 from perdure.runtime.cli.standing import ATTENTION, Standing
 
-_ENDED: Final = frozenset({"completed", "failed", "cancelled"})
+_ENDED: Final = frozenset({"completed", "failed", "cancelled", "continued"})
 _LISTED: Final = 20
 """Completed runs that are listed one by one."""
 _HINTS: Final = 3
@@ -26,7 +26,7 @@ _COLUMNS: Final = (
 def say_what_is_open(opened: Sequence[Standing], application: Application) -> None:
     """Say on stderr which runs are brought back and which are not."""
     foreign = [one for one in opened if not _has_code(one, application)]
-    asleep = [one for one in opened if one.status in ("sleeping", "waiting") and one not in foreign]
+    asleep = [one for one in opened if one.status in ("sleeping", "waiting", "paused") and one not in foreign]
     back = [one for one in opened if one not in foreign and one not in asleep]
     kinds = ", ".join(f"{number} {name}" for name, number in Counter(one.workflow for one in back).items())
     parts = [f"{count(len(back), 'run')} brought back" + (f" ({kinds})" if kinds else "")]

@@ -16,11 +16,12 @@ StepStatus: TypeAlias = Literal[
     "in flight", "retrying", "waiting", "in doubt", "done", "failed", "cancelled", "sleeping", "open",
 ]  # fmt: skip
 
-What: TypeAlias = Literal["tool", "function", "value", "timer", "branches", "signal", "question", "run"]
+What: TypeAlias = Literal["tool", "function", "value", "timer", "branches", "signal", "question", "child", "run"]
 
 REFUSALS: Final = frozenset({"CircuitOpenError", "RateLimitedError", "BulkheadFullError"})
 """Errors of attempts that were not made."""
 _ANSWER_WIDTH: Final = 100
+_CHILD_ENDS: Final[dict[str, StepStatus]] = {"completed": "done", "cancelled": "cancelled"}
 OUTCOMES: Final = frozenset({"done", "failed", "cancelled"})
 
 
@@ -124,6 +125,12 @@ class Timeline(msgspec.Struct):
             case "run-started":
                 self.workflow, self.input, self.deadline = facts.workflow, facts.input, facts.deadline
                 self.started_at, self.life = event.at, facts.life
+                if facts.parent is not None:
+                    self._mark(event, f"started by {facts.parent.run}, step {facts.parent.step}")
+                if facts.chain is not None:
+                    self._mark(event, f"goes on for {facts.chain.before}")
+                if facts.forked_from is not None:
+                    self._mark(event, f"forked from {facts.forked_from.run}: what it had finished is not made again")
             case "run-resumed":
                 how = "resumed after a crash" if facts.after_crash else "resumed"
                 alone = ", alone: it may have killed the process" if facts.is_alone else ""
@@ -144,8 +151,20 @@ class Timeline(msgspec.Struct):
                 self.cancel_reason = facts.reason
                 self._mark(event, f"cancel requested: {facts.reason}")
                 return  # the run stands as before until its code has taken notice
+            case "run-paused":
+                self._mark(event, f"paused{_by(event)}: {facts.reason}")
+                return  # the steps that are in flight end first
+            case "run-unpaused":
+                self._mark(event, f"paused no more{_by(event)}")
+                return
+            case "run-retried":
+                self._mark(event, f"to be tried again{f' from {facts.step}' if facts.step else ''}{_by(event)}")
+                self.error, self.ended_at = "", None
             case "run-completed":
                 self.result, self.ended_at = facts.result, event.at
+            case "run-continued":
+                self.ended_at = event.at
+                self._mark(event, f"goes on as {facts.run}")
             case "run-failed":
                 self.error, self.ended_at = f"{facts.error_type}: {facts.error}", event.at
             case "run-cancelled":
@@ -177,6 +196,14 @@ class Timeline(msgspec.Struct):
             case "question-asked":
                 step = self._open(event, facts, "question", "ask", "waiting")
                 step.due, step.notes = facts.until, [Note(event.at, facts.text)]
+            case "child-started":
+                step = self._open(event, facts, "child", facts.workflow, "waiting" if facts.is_awaited else "done")
+                step.ended_at = None if facts.is_awaited else event.at
+                step.notes = [Note(event.at, f"run {facts.run}" + ("" if facts.is_awaited else ", not waited for"))]
+            case "child-refused":
+                step = self._open(event, facts, "child", facts.workflow, "failed")
+                step.ended_at, step.error = event.at, facts.error
+                step.notes = [Note(event.at, facts.error)]
             case "branches-opened":
                 name = facts.step.rpartition("/")[2].partition("#")[0]
                 self._open(event, facts, "branches", name, "open").count = facts.count
@@ -263,6 +290,15 @@ def _go_on_waiting(step: Step, event: Recorded, facts: Facts) -> None:
             step.note(event.at, "nothing came in time")
         case "signal-wait-withdrawn" | "question-withdrawn":
             _over(step, event, "cancelled")
+        case "child-cancel-requested":
+            step.note(event.at, "told to cancel; its end is waited for")
+        case "child-ended":
+            status = _CHILD_ENDS.get(facts.status, "failed")
+            _over(step, event, status)
+            step.result = facts.result
+            if status != "done":
+                step.error = f"{facts.error_type}: {facts.error}"
+                step.note(event.at, step.error)
         case _:
             pass
 

@@ -16,6 +16,7 @@ from perdure.actors.tools.tool import GetToolStatistics
 from perdure.actors.workflows.commands import (
     AnswerQuestion,
     CancelRun,
+    DecideApproval,
     GetRun,
     PauseRun,
     SendSignal,
@@ -34,7 +35,7 @@ PROTOCOL: Final = 1
 """Raised when a program of one version would misunderstand one of another."""
 
 Asked: TypeAlias = (
-    CancelRun | GetRun | SendSignal | AnswerQuestion | SettleStep | PauseRun | UnpauseRun
+    CancelRun | GetRun | SendSignal | AnswerQuestion | DecideApproval | SettleStep | PauseRun | UnpauseRun
     | SettleExecution | GetToolStatistics
 )  # fmt: skip
 """All that may be asked of an actor directly; what has to be checked or done beside it has a request of its own."""
@@ -44,6 +45,7 @@ ASKABLE: Final[dict[type[Command], tuple[str, Any]]] = {
     GetRun: ("run", RunView),
     SendSignal: ("run", bool),
     AnswerQuestion: ("run", Any),
+    DecideApproval: ("run", Any),
     SettleStep: ("run", Any),
     PauseRun: ("run", bool),
     UnpauseRun: ("run", bool),

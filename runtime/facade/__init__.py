@@ -49,6 +49,7 @@ from perdure.actors.workflows.agents.errors import AgentError, AgentLoadError, U
 from perdure.actors.workflows.agents.messages import AgentMessage, AgentResponse
 from perdure.actors.workflows.agents.pool import AgentInfo, Agents, AgentStatistics
 from perdure.actors.workflows.agents.reflective import Reflection, reflective
+from perdure.actors.workflows.approving import Approval
 from perdure.actors.workflows.context import Context
 from perdure.actors.workflows.defined.errors import Fault, InvalidDefinitionError
 from perdure.actors.workflows.defined.model import (
@@ -74,6 +75,7 @@ from perdure.actors.workflows.errors import (
     RunCancelledError,
     RunClosedError,
     RunConflictError,
+    RunContinuedError,
     RunError,
     RunFailedError,
     SignalConflictError,
@@ -82,8 +84,10 @@ from perdure.actors.workflows.errors import (
     UnknownRunError,
     UnknownStepError,
     UnknownWorkflowError,
+    WorkflowFailedError,
     WrongAnswerError,
 )
+from perdure.actors.workflows.offspring import ChildRun
 from perdure.actors.workflows.queue import Queue
 from perdure.actors.workflows.queues import QueueStatistics
 from perdure.actors.workflows.run import NotInDoubtError, RunView
@@ -113,6 +117,7 @@ from perdure.runtime.sandbox.tools import (
     write_file,
 )
 from perdure.runtime.sandbox.trajectory import ArtifactError, Trajectory
+from perdure.runtime.rehearsing import CheckedRun
 from perdure.runtime.settings import Settings
 from perdure.store.errors import (
     BacklogFullError,
@@ -149,6 +154,7 @@ __all__ = [
     "AgentResponse",
     "AgentStatistics",
     "Agents",
+    "Approval",
     "ArtifactError",
     "AskTimeoutError",
     "Backend",
@@ -161,6 +167,8 @@ __all__ = [
     "Bubblewrap",
     "BulkheadFullError",
     "BusEvent",
+    "ChildRun",
+    "CheckedRun",
     "CircuitOpenError",
     "CommandResult",
     "Compensation",
@@ -224,6 +232,7 @@ __all__ = [
     "RunCancelledError",
     "RunClosedError",
     "RunConflictError",
+    "RunContinuedError",
     "RunError",
     "RunFailedError",
     "RunHandle",
@@ -274,6 +283,7 @@ __all__ = [
     "WaitingRun",
     "Workflow",
     "WorkflowDefinition",
+    "WorkflowFailedError",
     "WorkflowInfo",
     "Workflows",
     "WrongAnswerError",

@@ -2,7 +2,6 @@
 
 import asyncio
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,7 +9,7 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from perdure import Context, Runtime, connect, workflow
+from perdure import Context, MailboxFullError, RunCancelledError, RunHandle, Runtime, UsageError, connect, workflow
 from perdure.runtime.control import address, messages
 from perdure.runtime.control.channel import Channel
 from perdure.runtime.control.faults import error_of, fault_of, known_errors
@@ -69,9 +68,9 @@ def test_no_bytes_harm_the_owner_or_another_program(sent: list[bytes]) -> None:
                     pass
                 finally:
                     connected.close()
-            run = other.run("untouched")
+            run: RunHandle[str] = other.run("untouched")
             await run.signal("go", "unharmed")
-            return str(await run.result())
+            return await run.result()
 
     with TemporaryDirectory() as folder:
         assert play(lambda: scenario(Path(folder))) == "unharmed"
@@ -104,12 +103,12 @@ def test_any_fault_becomes_an_error_with_a_text(kind: str, data: dict[str, objec
 
 @given(st.sampled_from(["cancelled", "failed", "ä\n"]), st.integers())
 def test_an_error_arrives_as_the_one_that_was_sent(reason: str, number: int) -> None:
-    makers: list[Callable[[], Exception]] = [
-        lambda: known_errors()["RunCancelledError"](run="r", reason=reason),
-        lambda: known_errors()["UsageError"](reason),
-        lambda: known_errors()["MailboxFullError"](stream="run/r", waiting=number),
-    ]
+    errors = (
+        RunCancelledError(run="r", reason=reason),
+        UsageError(reason),
+        MailboxFullError(stream="run/r", waiting=number),
+    )
 
-    for error in (make() for make in makers):
+    for error in errors:
         arrived = error_of(msgspec.json.decode(msgspec.json.encode(fault_of(error)), type=messages.Fault))
         assert (type(arrived), str(arrived), vars(arrived)) == (type(error), str(error), vars(error))

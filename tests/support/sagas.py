@@ -3,11 +3,11 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from perdure import Context, Recorded, RunView, Settings, ToolContext, tool, workflow
+from perdure import Context, Recorded, RunHandle, RunView, Settings, ToolContext, tool, workflow
 from perdure.testing import MemoryDisk, TestClock
 from tests.support.runs import Box, disk_until
 
@@ -89,13 +89,13 @@ async def journey(ctx: Context, plan: Plan) -> str:
 
 async def attend(box: Box, verdict: Verdict = "done") -> tuple[RunView, list[Recorded]]:
     """See the run through: let time pass, and say of each step that needs a person what became of it."""
-    run = box.runtime.run("r")
+    run: RunHandle[Any] = box.runtime.run("r")
     for _ in range(20):
         await box.clock.advance(3600)
         view = await run.status()
         assert view.status != "blocked", view.error
         if view.is_closed:
-            break
+            return view, await run.history()
         for step in view.in_doubt:
             if verdict == "done":
                 await run.settle_done(step, "by hand")
@@ -103,8 +103,7 @@ async def attend(box: Box, verdict: Verdict = "done") -> tuple[RunView, list[Rec
                 await run.settle_failed(step, "it cannot be")
             else:
                 await run.settle_not_done(step)
-    assert view.is_closed, view
-    return view, await run.history()
+    raise AssertionError(await run.status())
 
 
 def begun(history: list[Recorded], position: int) -> tuple[set[str], set[str]]:

@@ -110,7 +110,7 @@ def test_containers_existence_and_combinations(condition: dict[str, Any], expect
 def test_a_predicate_is_asked_by_name_and_cannot_change_the_data() -> None:
     def greedy(data: dict[str, Any]) -> bool:
         data["tags"].append("mine")
-        return data["count"] == 3
+        return bool(data["count"] == 3)
 
     verdict = evaluate("greedy", DATA, {"greedy": greedy})
 

@@ -383,7 +383,7 @@ def test_only_the_same_user_and_root_are_answered(
 ) -> None:
     async def scenario() -> bool:
         async with owner(tmp_path):
-            monkeypatch.setattr(server.address, "peer_user", lambda _: user)
+            monkeypatch.setattr(address, "peer_user", lambda _: user)
             try:
                 async with connect(tmp_path / "a.db") as rt:
                     await rt.questions()

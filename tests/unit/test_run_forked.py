@@ -14,6 +14,7 @@ from perdure import (
     RunBlockedError,
     RunConflictError,
     RunFailedError,
+    RunHandle,
     Runtime,
     StepFailedError,
     ToolContext,
@@ -38,9 +39,9 @@ def _nothing_yet() -> None:
 
 
 @tool
-async def work(name: str, ctx: ToolContext) -> str:
+async def work(context: ToolContext, name: str) -> str:
     calls.append(name)
-    keys.append(ctx.idempotency_key)
+    keys.append(context.idempotency_key)
     if name in broken:
         raise ConnectionError(f"{name} is down")
     return name
@@ -112,7 +113,7 @@ def test_a_fork_makes_its_step_and_what_follows_anew_with_the_changed_input(kind
             rt = await started(box, in_turn)
             await rt.run("r").result()
 
-            fork = await rt.run("r", in_turn).fork("work#3", changed={"last": "C"}, id="f", who="ada")
+            fork: RunHandle[Any] = await rt.run("r", in_turn).fork("work#3", changed={"last": "C"}, id="f", who="ada")
             assert await fork.result() == ["a", "b", "C"]
             assert await rt.run("r").result() == ["a", "b", "c"]
             [begun] = await events(rt, "f", "run-started")
@@ -161,7 +162,7 @@ def test_a_fork_of_a_run_that_is_still_going_on_takes_what_is_finished() -> None
         async with box_with(pair) as box:
             rt = await started(box, pair)
             broken.clear()
-            fork = await rt.run("r").fork("gather#1.1/endless#1", id="f")
+            fork: RunHandle[Any] = await rt.run("r").fork("gather#1.1/endless#1", id="f")
             assert await fork.result() == ["aA", "bB"]
             assert (await rt.run("r").status()).status == "running"
 
@@ -206,7 +207,7 @@ def test_a_crash_after_any_event_of_a_fork_changes_nothing() -> None:
             box = Box(disk_until(whole.storage, position), whole.clock, workflows=[everything])
             rt = await box.open()
             run = "g" if position > history[-1].position + 1 else "f"
-            if [e for e in await rt.run(run).history()]:
+            if await rt.run(run).history():
                 assert await ended(box, rt, run) == expected, f"after a crash at {position}"
             await box.close()
 
@@ -225,7 +226,7 @@ def test_an_input_that_changes_an_earlier_step_is_told_as_a_mismatch() -> None:
         async with box_with(named) as box:
             rt = await started(box, named, "a")
             await rt.run("r").result()
-            fork = await rt.run("r").fork("work#2", changed={"name": "other"})
+            fork: RunHandle[Any] = await rt.run("r").fork("work#2", changed={"name": "other"})
             with pytest.raises(RunBlockedError, match="with other arguments"):
                 await fork.result()
 
@@ -279,7 +280,7 @@ def test_a_fork_can_be_forked_paused_retried_and_cancelled() -> None:
             rt = await started(box, in_turn)
             await rt.run("r").result()
             broken.add("c")
-            fork = await rt.run("r").fork("work#2", id="f")
+            fork: RunHandle[Any] = await rt.run("r").fork("work#2", id="f")
             with pytest.raises(RunFailedError):
                 await fork.result()
             broken.clear()
@@ -311,7 +312,7 @@ def test_a_fork_takes_a_deadline_of_its_own() -> None:
     async def scenario() -> None:
         async with box_with(everything) as box:
             rt = await started(box, everything)
-            fork = await rt.run("r").fork("gather#1", deadline=timedelta(minutes=5))
+            fork: RunHandle[Any] = await rt.run("r").fork("gather#1", deadline=timedelta(minutes=5))
             await box.clock.advance(HOUR)
             with pytest.raises(RunFailedError, match="DeadlineExceededError"):
                 await fork.result()

@@ -3,6 +3,7 @@
 import asyncio
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from perdure import (
     RunCancelledError,
     RunClosedError,
     RunFailedError,
+    RunHandle,
     Runtime,
     StepFailedError,
     UnknownRunError,
@@ -82,9 +84,9 @@ async def tidy(ctx: Context) -> str:
         await ctx.call(quick, "tidied")
 
 
-async def started(box: Box, wf: object, **options: object) -> Runtime:
+async def started(box: Box, wf: Any, **options: Any) -> Runtime:
     rt = await box.open()
-    await rt.with_options(id="r", **options).start(wf)  # type: ignore[arg-type]
+    await rt.with_options(id="r", **options).start(wf)
     await box.clock.settle()
     return rt
 
@@ -139,7 +141,7 @@ def test_pausing_twice_and_resuming_twice_change_nothing() -> None:
     async def scenario() -> None:
         async with box_with(naps) as box:
             rt = await started(box, naps)
-            run = rt.run("r")
+            run: RunHandle[Any] = rt.run("r")
             assert [await run.pause("one"), await run.pause("two")] == [True, False]
             assert (await run.status()).paused == "one"
             assert [await run.resume(), await run.resume()] == [True, False]
@@ -206,7 +208,7 @@ def test_a_question_expires_while_its_run_is_paused() -> None:
 
 @pytest.mark.parametrize("restarts", [False, True])
 @pytest.mark.parametrize("wf", [naps, asks, two_steps])
-def test_the_deadline_of_a_paused_run_counts(wf: object, restarts: bool) -> None:
+def test_the_deadline_of_a_paused_run_counts(wf: Any, restarts: bool) -> None:
     async def scenario() -> None:
         async with box_with(wf) as box:
             rt = await started(box, wf, deadline=3 * HOUR)
@@ -241,7 +243,7 @@ def test_the_deadline_ends_a_step_that_a_pause_waits_for() -> None:
 
 @pytest.mark.parametrize("restarts", [False, True])
 @pytest.mark.parametrize("wf", [naps, asks])
-def test_a_cancel_ends_the_pause_of_a_run_that_waits(wf: object, restarts: bool) -> None:
+def test_a_cancel_ends_the_pause_of_a_run_that_waits(wf: Any, restarts: bool) -> None:
     async def scenario() -> None:
         async with box_with(wf) as box:
             rt = await started(box, wf)
@@ -260,7 +262,7 @@ def test_a_pause_beside_a_cancel_leaves_the_run_cancelled_and_tidy(order: str) -
     async def scenario() -> None:
         async with box_with(tidy) as box:
             rt = await started(box, tidy)
-            run = rt.run("r")
+            run: RunHandle[Any] = rt.run("r")
             match order:
                 case "pause first":
                     await run.pause()
@@ -271,7 +273,7 @@ def test_a_pause_beside_a_cancel_leaves_the_run_cancelled_and_tidy(order: str) -
                         await run.pause()
                 case _:
                     outcomes = await asyncio.gather(run.pause(), run.cancel("enough"))
-                    assert outcomes == [True, True]
+                    assert list(outcomes) == [True, True]
             await box.clock.settle()
             with pytest.raises(RunCancelledError, match="enough"):
                 await run.result()

@@ -4,16 +4,20 @@ import asyncio
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from perdure import Connection, ConnectionLostError, NotOwnedError, Query, RunHandle, RunView, connect
+from perdure.runtime.control.address import connect as connect_socket
 from perdure.runtime.control.address import socket_path
+from perdure.runtime.control.messages import decode_hello
 from tests.support.cli import command
 from tests.support.runs import play
 
@@ -221,3 +225,39 @@ def test_a_stale_socket_and_no_owner_is_told_as_that_and_commands_go_on_without(
         asyncio.run(fails())
     assert command(folder, "breakers", "open", "pay", "--because", "x", "--never-called", "--db", "a.db").code == 0
     assert not socket_path(folder / "a.db").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("mode", [0o600, 0o666])
+def test_another_user_is_let_in_by_neither_the_files_mode_nor_the_owner(mode: int) -> None:
+    with TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "flows.py").write_text(APPLICATION, encoding="utf-8")
+        with owner(folder):
+            socket_path(folder / "a.db").chmod(mode)
+            told = as_nobody(folder / "a.db")
+
+    assert told == ("PermissionError" if mode == 0o600 else "it is another user's")
+
+
+def as_nobody(database: Path) -> str:
+    """Return what another user hears of the owner, in a child that never returns here."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setuid(65534)
+            with connect_socket(database) as connected:
+                connected.settimeout(20)
+                (length,) = struct.unpack(">I", connected.recv(4))
+                os.write(writing, decode_hello(connected.recv(length)).refused.encode())
+        except OSError as error:
+            os.write(writing, type(error).__name__.encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    told = os.read(reading, 1000).decode()
+    os.close(reading)
+    return told

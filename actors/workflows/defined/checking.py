@@ -13,8 +13,8 @@ from perdure.actors.workflows.defined.condition_faults import faults_in, path_fa
 from perdure.actors.workflows.defined.errors import Fault
 from perdure.actors.workflows.defined.known import Known
 from perdure.actors.workflows.defined.model import Compensation, RetryPolicy, Step, WorkflowDefinition
-from perdure.actors.workflows.defined.pattern_faults import pattern_faults
-from perdure.actors.workflows.defined.wording import nearest
+from perdure.actors.workflows.defined.pattern_faults import event_faults, pattern_faults
+from perdure.actors.workflows.defined.wording import nearest, under
 
 ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 """What workflows and steps may be called: a step's id is its key in the log."""
@@ -72,6 +72,8 @@ def _step(step: Step, at: str, known: Known) -> Iterator[Fault]:
     yield from _mapping(step.output_mapping, f"{at}.output_mapping", sources=False)
     if step.retry is not None:
         yield from _retry(step.retry, f"{at}.retry", known)
+    if step.publish is not None:
+        yield from event_faults(step.publish, f"{at}.publish", known)
     if step.compensation is not None:
         yield from _compensation(step, step.compensation, f"{at}.compensation", known)
 
@@ -113,7 +115,9 @@ def _tool(step: Step, name: str, at: str, known: Known) -> Iterator[Fault]:
     for word in ("arguments", "input_mapping"):
         for key in getattr(step, word):
             if key not in schema["properties"]:
-                yield Fault(f"{at}.{word}.{key}", f"{name} has no such parameter; {nearest(key, schema['properties'])}")
+                yield Fault(
+                    under(f"{at}.{word}", key), f"{name} has no such parameter; {nearest(key, schema['properties'])}"
+                )
     given = {*step.arguments, *step.input_mapping}
     if step.input_mapping and (lacking := [key for key in schema["required"] if key not in given]):
         yield Fault(f"{at}.input_mapping", f"{name} needs {', '.join(lacking)} too")
@@ -122,9 +126,9 @@ def _tool(step: Step, name: str, at: str, known: Known) -> Iterator[Fault]:
 def _mapping(mapping: Mapping[str, str], at: str, *, sources: bool) -> Iterator[Fault]:
     """Yield what is wrong with a mapping; with *sources* its keys are names and only its values are paths."""
     for key, path in mapping.items():
-        yield from path_faults(path, f"{at}.{key}")
+        yield from path_faults(path, under(at, key))
         if not sources:
-            yield from path_faults(key, f"{at}.{key}")
+            yield from path_faults(key, under(at, key))
         elif not key:
             yield Fault(at, "a key is empty")
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 from perdure.actors.workflows.defined.conditions import COMBINATIONS, OPERATORS, is_number, shown
 from perdure.actors.workflows.defined.data import segments
 from perdure.actors.workflows.defined.errors import Fault
-from perdure.actors.workflows.defined.wording import nearest
+from perdure.actors.workflows.defined.wording import nearest, under
 
 DEEPEST = 32
 """Conditions within conditions: far more than people write, far less than the stack has room for."""
@@ -31,13 +31,13 @@ def _faults_in(given: dict[Any, Any], at: str, predicates: Mapping[str, Any], de
     kinds = [word for word in COMBINATIONS if word in given]
     for key in given:
         if key not in COMBINATIONS and (key not in OPERATORS or (kinds and "if" not in kinds)):
-            yield Fault(f"{at}.{key}", _unknown(str(key), kinds))
+            yield Fault(under(at, key), _unknown(str(key), kinds))
     if len(kinds) > 1:
         yield Fault(at, f"{' and '.join(kinds)} stand beside one another: combine them with and, or, not")
     elif not kinds and any(key in OPERATORS for key in given):
         yield Fault(at, 'what is compared is not said: add "if": "path"')
     for key, value in given.items():
-        yield from _part_faults(key, value, f"{at}.{key}", predicates, depth)
+        yield from _part_faults(key, value, under(at, key), predicates, depth)
 
 
 def _part_faults(key: Any, value: Any, at: str, predicates: Mapping[str, Any], depth: int) -> Iterator[Fault]:

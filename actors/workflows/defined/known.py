@@ -1,6 +1,6 @@
 """What the names in definitions stand for: agents, tools, workflows, predicates, reducers, events.
 
-It looks names up and judges nothing. The mappings are those of a runtime and live on: what is registered later is known.
+It looks names up and judges nothing. The mappings are those of a runtime: what is registered later is known too.
 """
 
 from collections.abc import Callable, Mapping

@@ -89,19 +89,21 @@ def _fan_out(definition: WorkflowDefinition, known: Known) -> Iterator[Fault]:
         yield Fault("merge", f"there is no reducer {definition.merge!r}; {nearest(definition.merge, ways)}")
 
 
+def event_faults(event: str, at: str, known: Known) -> Iterator[Fault]:
+    """Yield what is wrong with the type of an event."""
+    if not EVENT.fullmatch(event):
+        yield Fault(at, f"a type of events is 1 to 60 letters, digits and the characters . _ : + -, not {event!r}")
+    elif known.events is not None and event not in known.events:
+        yield Fault(at, f"there is no event {event!r}; {nearest(event, known.events)}")
+
+
 def _event_driven(definition: WorkflowDefinition, known: Known) -> Iterator[Fault]:
     if not any(step.on for step in definition.steps):
         yield Fault("steps", "no step waits for an event: give one of them `on`, or choose another pattern")
     for number, step in enumerate(definition.steps):
         for n, trigger in enumerate(step.on):
             at = f"steps[{number}].on[{n}]"
-            if not EVENT.fullmatch(trigger.event):
-                text = "a type of events is 1 to 60 letters, digits and the characters . _ : + -, not"
-                yield Fault(f"{at}.event", f"{text} {trigger.event!r}")
-            elif known.events is not None and trigger.event not in known.events:
-                yield Fault(
-                    f"{at}.event", f"there is no event {trigger.event!r}; {nearest(trigger.event, known.events)}"
-                )
+            yield from event_faults(trigger.event, f"{at}.event", known)
             yield from faults_in(trigger.filter, f"{at}.filter", known.predicates)
             if trigger.within is not None and not trigger.within > 0:
                 yield Fault(f"{at}.within", f"it is seconds, more than 0, not {trigger.within:g}")

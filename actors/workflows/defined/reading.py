@@ -18,7 +18,7 @@ import msgspec
 from perdure.actors.kernel.payloads import Redaction, encode_payload
 from perdure.actors.workflows.defined.errors import Fault, InvalidDefinitionError
 from perdure.actors.workflows.defined.model import WorkflowDefinition
-from perdure.actors.workflows.defined.wording import nearest
+from perdure.actors.workflows.defined.wording import nearest, under
 from perdure.store.errors import PayloadTooLargeError, UnencodableError
 
 Source: TypeAlias = str | bytes | os.PathLike[str] | Mapping[str, Any] | WorkflowDefinition
@@ -171,11 +171,11 @@ def _shaped(value: Any, struct: type[msgspec.Struct], at: str, faults: list[Faul
         faults.append(Fault(at, f"it is an object, not {_kind(value)}"))
         return None
     given, fields, before = cast("Mapping[Any, Any]", value), _fields(struct), len(faults)
-    faults.extend(Fault(_under(at, key), _unknown(str(key), fields)) for key in given if key not in fields)
+    faults.extend(Fault(under(at, key), _unknown(str(key), fields)) for key in given if key not in fields)
     faults.extend(
-        Fault(_under(at, f.wire), "it is missing") for f in fields.values() if f.is_required and f.wire not in given
+        Fault(under(at, f.wire), "it is missing") for f in fields.values() if f.is_required and f.wire not in given
     )
-    read = {f.name: _read(given[f.wire], f, _under(at, f.wire), faults) for f in fields.values() if f.wire in given}
+    read = {f.name: _read(given[f.wire], f, under(at, f.wire), faults) for f in fields.values() if f.wire in given}
     return None if len(faults) > before else struct(**read)
 
 
@@ -189,7 +189,7 @@ def _read(value: Any, field: _Field, at: str, faults: list[Fault]) -> Any:
     if field.struct is not None and isinstance(value, Mapping):
         return _shaped(value, field.struct, at, faults)
     if get_origin(field.kind) is dict and isinstance(value, Mapping):
-        return {key: _convert(each, get_args(field.kind)[1], _under(at, key), faults) for key, each in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType, reportUnknownArgumentType] # any JSON
+        return {key: _convert(each, get_args(field.kind)[1], under(at, key), faults) for key, each in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType, reportUnknownArgumentType] # any JSON
     return _convert(value, field.kind, at, faults)
 
 
@@ -224,10 +224,6 @@ def _words(kind: Any) -> str:
 
 def _unknown(key: str, fields: Mapping[str, Any]) -> str:
     return f"there is no such field; {nearest(key, fields)}"
-
-
-def _under(at: str, key: object) -> str:
-    return f"{at}.{key}" if at else str(key)
 
 
 def _kind(value: Any) -> str:

@@ -56,6 +56,7 @@ class DefinedWorkflow(Workflow[[Data], Data]):
 
         super().__init__(cast("Any", perform_definition), definition.id)
         self.definition = definition
+        self.takes_data = True
         self.timeout = None if definition.timeout is None else timedelta(seconds=definition.timeout)
         self.description = definition.description
 
@@ -148,12 +149,16 @@ class Workflows(Mapping[str, AnyWorkflow]):
         try:
             made = tuple(self._add(each, replace=replace) for each in workflows)
             for each in made:
-                if isinstance(each, DefinedWorkflow) and (faults := check(each.definition, self.known)):
-                    raise InvalidDefinitionError(workflow_id=each.name, faults=tuple(faults))
+                self._check(each)
         except BaseException:
             self._workflows = before
             raise
         return made
+
+    def _check(self, workflow: AnyWorkflow) -> None:
+        definition = _definition(workflow)
+        if definition is not None and (faults := check(definition, self.known)):
+            raise InvalidDefinitionError(workflow_id=workflow.name, faults=tuple(faults))
 
     def _add(self, source: AnyWorkflow | Source, *, replace: bool) -> AnyWorkflow:
         made = source if isinstance(source, Workflow) else self._made(source)

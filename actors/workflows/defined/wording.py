@@ -1,7 +1,19 @@
 """How faults speak of words that are not known. Pure."""
 
 import difflib
+import json
+import re
 from collections.abc import Iterable
+
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def under(at: str, key: object) -> str:
+    """Return the path of what is under a key: `at.key`, or `at["a key"]` where that could not be read."""
+    word = str(key)
+    if not _PLAIN.fullmatch(word):
+        return f"{at}[{json.dumps(word, ensure_ascii=False)}]"
+    return f"{at}.{word}" if at else word
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

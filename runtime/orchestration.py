@@ -1,0 +1,100 @@
+"""Runs defined workflows to their end for a caller, and tells of a failure as one error with everything about it.
+
+It decides nothing about a run. Invariant: what is told is read from the log, the same in every life of the runtime;
+only the original exception is there no longer than the life that it was raised in.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import uuid_utils
+
+from perdure.actors.kernel.clock import SECOND
+from perdure.actors.workflows.errors import (
+    RunBlockedError,
+    RunCancelledError,
+    RunFailedError,
+    StepFailedError,
+    WorkflowFailedError,
+)
+from perdure.store.records import Query, StreamId
+
+if TYPE_CHECKING:
+    from perdure.actors.workflows.failures import Failures
+    from perdure.runtime.handle import RunHandle
+    from perdure.runtime.options import OptionValues
+
+_ENDS = ("run-completed", "run-failed", "run-cancelled")
+
+
+class _Failed(msgspec.Struct, frozen=True):
+    """Of a `run-failed`, what is told."""
+
+    error_type: str
+    error: str
+    step: str | None = None
+    step_id: str | None = None
+    agent: str | None = None
+    outcome: str = "failed"
+    result: Any = None
+
+
+async def execute(runtime: Any, options: "OptionValues", workflow_id: str, data: dict[str, Any]) -> dict[str, Any]:
+    """Run a workflow to its end. See `Runtime.execute`."""
+    workflow = runtime.workflow(workflow_id)
+    run = options.id or str(uuid_utils.uuid7())
+    named = runtime.start_named(
+        workflow_id, (data,) if workflow.takes_data else (), {} if workflow.takes_data else data,
+        msgspec.structs.replace(options, id=run),
+    )  # fmt: skip
+    failures: Failures = runtime.failures
+    failures.expect(run)
+    cause: BaseException | None = None
+    try:
+        handle: RunHandle[Any] = await named
+        result = await handle.result()
+        spent = await _duration(runtime, run)
+        return {"workflow_id": workflow_id, "status": "completed", "result": result, "duration": spent}
+    except RunCancelledError as error:
+        raise _told(workflow_id, error, "cancelled", error.reason) from error
+    except RunBlockedError as error:
+        raise _told(workflow_id, error, "blocked", str(error)) from error
+    except RunFailedError:
+        pass  # told below, with its cause
+    finally:
+        cause = failures.take(run)
+    raise await _failure(runtime, workflow_id, run) from _original(cause)
+
+
+def _told(workflow_id: str, error: Exception, status: str, text: str) -> WorkflowFailedError:
+    return WorkflowFailedError(workflow_id=workflow_id, error_type=type(error).__name__, error=text, status=status)
+
+
+async def _failure(runtime: Any, workflow_id: str, run: str) -> WorkflowFailedError:
+    (end,) = await runtime.read(Query(stream=StreamId(f"run/{run}"), types=_ENDS, newest_first=True, limit=1))
+    fact = msgspec.json.decode(end.data or "{}", type=_Failed)
+    is_late = fact.error_type == "DeadlineExceededError"
+    return WorkflowFailedError(
+        workflow_id=workflow_id,
+        step_id=fact.step_id or fact.step,
+        agent=fact.agent,
+        error_type=fact.error_type,
+        error=fact.error,
+        status="timed_out" if is_late else fact.outcome,
+        result=fact.result,
+    )
+
+
+def _original(error: BaseException | None) -> BaseException | None:
+    """Return what was raised at first: under the failure of the workflow, and of its step, the exception itself."""
+    while isinstance(error, (WorkflowFailedError, StepFailedError)) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+async def _duration(runtime: Any, run: str) -> float:
+    """Return the seconds between a run's first event and its end."""
+    stream = StreamId(f"run/{run}")
+    (first,) = await runtime.read(Query(stream=stream, limit=1))
+    (last,) = await runtime.read(Query(stream=stream, types=_ENDS, newest_first=True, limit=1))
+    return (last.at - first.at) / SECOND
