@@ -39,12 +39,13 @@ from perdure.actors.workflows.defined.conditions import Predicate
 from perdure.actors.workflows.defined.known import Known, Reducer
 from perdure.actors.workflows.defined.reading import Source
 from perdure.actors.workflows.defined.registry import Workflows
+from perdure.actors.workflows.defined.stepwise import stepwise_saga
 from perdure.actors.workflows.definition import Workflow, digest, shorter
 from perdure.actors.workflows.engine import Engine
 from perdure.actors.workflows.errors import UnknownWorkflowError
 from perdure.actors.workflows.events import Origin
-from perdure.actors.workflows.queue import Queue
 from perdure.actors.workflows.failures import Failures
+from perdure.actors.workflows.queue import Queue
 from perdure.actors.workflows.run import RunView
 from perdure.runtime.calls import DirectCall, call_tool
 from perdure.runtime.clock import HandMoved, SystemClock
@@ -62,6 +63,7 @@ from perdure.runtime.options import Options, OptionValues
 from perdure.runtime.questions import OpenQuestion, Questions
 from perdure.runtime.recovery import Reconciler, WaitingRun
 from perdure.runtime.rehearsing import CheckedRun, check_runs
+from perdure.runtime.sagas import Sagas
 from perdure.runtime.sandbox.backend import Backend
 from perdure.runtime.sandbox.config import ExecutorConfig
 from perdure.runtime.sandbox.executor import ToolExecutor
@@ -179,6 +181,9 @@ class Runtime:
             events=None if events is None else frozenset(events),
         )
         self._workflows = Workflows(workflows, known)
+        self._workflows.provide(stepwise_saga(self._workflows.known))
+        self.sagas = Sagas(self, self._workflows.known)
+        """Sagas that the application drives step by step."""
         self._executions = Executions()
         self._wiring: Wiring | None = None
         self._control: ControlServer | None = None

@@ -17,7 +17,7 @@ from perdure.actors.workflows.errors import (
     StepFailedError,
     WorkflowFailedError,
 )
-from perdure.store.records import Query, StreamId
+from perdure.store.records import Query, Recorded, StreamId
 
 if TYPE_CHECKING:
     from perdure.actors.workflows.failures import Failures
@@ -95,6 +95,8 @@ def _original(error: BaseException | None) -> BaseException | None:
 async def _duration(runtime: Any, run: str) -> float:
     """Return the seconds between a run's first event and its end."""
     stream = StreamId(f"run/{run}")
+    first: Recorded
+    last: Recorded
     (first,) = await runtime.read(Query(stream=stream, limit=1))
     (last,) = await runtime.read(Query(stream=stream, types=_ENDS, newest_first=True, limit=1))
     return (last.at - first.at) / SECOND

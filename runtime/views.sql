@@ -36,7 +36,7 @@ JOIN events AS last ON last.stream = s.id
                         FROM events AS e
                         WHERE e.stream = s.id
                           AND e.type NOT IN ('run-paused', 'run-unpaused', 'signal-received', 'question-answered',
-                                             'child-ended', 'parent-told'))
+                                             'child-ended', 'parent-told', 'event-found'))
 WHERE s.kind = 'run';
 
 -- One row a child run that a run started. `status` is null while an awaited one has not ended, and of one that is not.
@@ -180,3 +180,16 @@ JOIN streams AS s ON s.id = e.stream
 WHERE s.kind = 'trajectory'
   AND e.type IN ('execution-requested', 'execution-completed', 'execution-cancelled', 'execution-in-doubt', 'execution-settled')
 GROUP BY e.stream, e.data ->> '$.execution';
+
+-- One row a published event; `run` is null where no run published it.
+CREATE VIEW published_events AS
+SELECT e.position,
+       substr(s.name, 7) AS type,
+       e.data ->> '$.id' AS id,
+       e.at,
+       e.data -> '$.data' AS data,
+       e.data ->> '$.run' AS run,
+       e.principal
+FROM events AS e
+JOIN streams AS s ON s.id = e.stream
+WHERE s.kind = 'topic' AND e.type = 'event-published';

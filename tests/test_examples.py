@@ -168,3 +168,31 @@ def test_a_coding_task_lints_in_a_slot_and_a_second_time_runs_no_command(place: 
     assert executed(place / "coding.db") == commands
     assert (place / "report.tar.gz").stat().st_mtime_ns == written
     assert second == first
+
+
+def command(*arguments: str, cwd: Path) -> str:
+    """Return what the command line prints."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "perdure", *arguments, "--db", "payments.db"],
+        cwd=cwd, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def test_a_payment_is_made_as_a_person_approved_it_on_the_command_line(tmp_path: Path) -> None:
+    waits = run("approval.py", "0.5", cwd=tmp_path)
+    listed = command("questions", cwd=tmp_path)
+    command("answer", "invoice-7:approve#1", "--edit", '{"to": "ada", "amount": 200}', "--who", "eve", cwd=tmp_path)
+    paid = run("approval.py", cwd=tmp_path)
+
+    assert waits == "waits for finance: perdure answer invoice-7:approve#1 --approve --db payments.db\n"
+    assert "invoice-7:approve#1" in listed
+    assert paid == "paid 200 to ada, approved by eve\n"
+
+
+def test_a_payment_that_a_person_rejected_is_not_made(tmp_path: Path) -> None:
+    run("approval.py", "0.5", cwd=tmp_path)
+    command("answer", "invoice-7:approve#1", "--reject", "too much", cwd=tmp_path)
+
+    assert run("approval.py", cwd=tmp_path) == "not paid: rejected too much\n"

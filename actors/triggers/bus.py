@@ -37,7 +37,7 @@ class BusEvent(msgspec.Struct, frozen=True):
 
 
 Handler: TypeAlias = Callable[[BusEvent], object]
-"""What is told of events: a function, a method, a partial or a callable object; what it returns is awaited if it can be."""
+"""What is told of events: a function, a method, a partial or a callable object; its result is awaited if it can be."""
 
 
 class HandlerFailure(msgspec.Struct, frozen=True):

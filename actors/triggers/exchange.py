@@ -188,7 +188,9 @@ class Exchange:
         """Return the events; those that were erased are not among them."""
         codec = self._system.codec
         kept = [row for row in rows if row.data is not None]
-        blobs = await self._system.log.blobs(codec.needed_blobs(kept)) if any(row.blobs for row in kept) else {}
+        blobs: Mapping[str, bytes] = {}
+        if needed := codec.needed_blobs(kept):
+            blobs = await self._system.log.blobs(needed)
         found: list[Occurrence] = []
         for count, row in enumerate(rows):
             if row.data is not None and isinstance(event := codec.decode(row, blobs), EventPublished):
@@ -241,8 +243,7 @@ class Exchange:
         self._batch = []
 
     async def _tell_listeners(self, event: Occurrence) -> None:
-        if event.position > self.begun:  # else it was begun in this life before sleepers were woken
-            self.begun = event.position
+        self.begun = max(self.begun, event.position)
         self._begun_of[event.type] = max(self._begun_of.get(event.type, 0), event.position)
         waits = self._live.get(event.type)
         if not waits:

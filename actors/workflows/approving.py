@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
-class Approval(Generic[R]):
+class Approval(Generic[R_co]):
     """What became of the approval of a call; `ctx.call_approved(approval)` makes the call."""
 
     __slots__ = ("_verdict", "tool")
 
-    def __init__(self, tool: "Tool[..., R]", verdict: Verdict) -> None:
+    def __init__(self, tool: "Tool[..., R_co]", verdict: Verdict) -> None:
         self.tool = tool
         """The tool of the call."""
         self._verdict = verdict

@@ -447,7 +447,7 @@ class Context:
             As `call`.
         """
         if not approval.is_approved:
-            raise UsageError(f"the call of {approval.tool.name} is {approval.outcome}: look at approval.is_approved first")
+            raise UsageError(f"{approval.tool.name} is {approval.outcome}: look at approval.is_approved first")
         branch = enter()
         try:
             arguments = approval.arguments
@@ -710,15 +710,19 @@ def _parts(name: str, parts: Sequence[Coroutine[Any, Any, Any]]) -> Iterator[tup
         branch = enter()
         try:
             for part in parts:
-                if not asyncio.iscoroutine(part) or inspect.getcoroutinestate(part) != inspect.CORO_CREATED:
+                if not _is_fresh(part):
                     raise UsageError(f"ctx.{name} takes coroutines such as ctx.call(…), not {_told(part)}")
             yield branch, [_starter(part) for part in parts]
         finally:
             branch.is_inside = False
     finally:
         for part in parts:
-            if asyncio.iscoroutine(part) and inspect.getcoroutinestate(part) == inspect.CORO_CREATED:
+            if _is_fresh(part):
                 part.close()
+
+
+def _is_fresh(part: object) -> bool:
+    return asyncio.iscoroutine(part) and inspect.getcoroutinestate(part) == inspect.CORO_CREATED
 
 
 def _told(part: object) -> str:

@@ -30,7 +30,7 @@ from perdure.actors.workflows.occurrences import (
     taken_json,
 )
 from perdure.actors.workflows.steering import PAUSED
-from perdure.actors.workflows.subscriptions import EVENT, OpenWait
+from perdure.actors.workflows.subscriptions import EVENT, OpenWait, Subscriptions
 from perdure.store.errors import LogClosedError, LogWriteError, UsageError
 from perdure.store.records import StreamId
 
@@ -161,7 +161,8 @@ class _Listener:
 
     @property
     def _wait(self) -> OpenWait:
-        return self._driver.shell.state.events.waits[self._key]
+        wait: OpenWait = self._driver.shell.state.events.waits[self._key]
+        return wait
 
     async def next(self) -> PublishedEvent:
         while True:
@@ -241,7 +242,7 @@ async def with_listings(driver: "Driver", fact: RunFact) -> tuple[RunFact, list[
     Raises:
         Parked: the log failed.
     """
-    held = driver.shell.state.events
+    held: Subscriptions = driver.shell.state.events
     if not isinstance(fact, RunParked) or not (held.waits or held.listed):
         return fact, []
     waits = {} if fact.waits_on == PAUSED else held.waits  # what lets it go on has it look back

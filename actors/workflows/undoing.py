@@ -81,8 +81,8 @@ class Compensation(msgspec.Struct, frozen=True, eq=False):
         arguments: bytes | None = None,
     ) -> "Compensation":
         """Return what undoes a call with arguments that *made_by* makes of its result. See `Saga.undo_by`."""
-        kind: StepKind = "tool" if isinstance(made_of, Tool) else "function"
         tool = _as_tool(driver, made_of)
+        kind: StepKind = "tool" if isinstance(made_of, Tool) else "function"
         own = COMPENSATION_RETRY if tool.retry == NO_RETRY else tool.retry
         return cls(driver, tool, kind, arguments, retry or own, unsure, made_by, timeout)
 

@@ -179,7 +179,7 @@ class Timeline(msgspec.Struct):
 
     # Its steps
 
-    def _step(self, event: Recorded, facts: Facts) -> None:
+    def _step(self, event: Recorded, facts: Facts) -> None:  # noqa: C901 - one case an event
         match event.type:
             case "step-started":
                 what: Literal["tool", "function"] = "function" if facts.kind == "function" else "tool"
@@ -196,6 +196,11 @@ class Timeline(msgspec.Struct):
             case "question-asked":
                 step = self._open(event, facts, "question", "ask", "waiting")
                 step.due, step.notes = facts.until, [Note(event.at, facts.text)]
+                if facts.tool:
+                    step.name = facts.tool
+                    step.note(
+                        event.at, f"asks for approval of {shorten(bytes(facts.arguments).decode(), _ANSWER_WIDTH)}"
+                    )
             case "child-started":
                 step = self._open(event, facts, "child", facts.workflow, "waiting" if facts.is_awaited else "done")
                 step.ended_at = None if facts.is_awaited else event.at
@@ -204,6 +209,9 @@ class Timeline(msgspec.Struct):
                 step = self._open(event, facts, "child", facts.workflow, "failed")
                 step.ended_at, step.error = event.at, facts.error
                 step.notes = [Note(event.at, facts.error)]
+            case "timeout-set":
+                step = self._open(event, facts, "branches", "timeout", "open")
+                step.due, step.count = facts.due, 1
             case "branches-opened":
                 name = facts.step.rpartition("/")[2].partition("#")[0]
                 self._open(event, facts, "branches", name, "open").count = facts.count
@@ -276,11 +284,26 @@ def _go_on(step: Step, event: Recorded, facts: Facts) -> None:  # noqa: C901 - o
             _go_on_waiting(step, event, facts)
 
 
-def _go_on_waiting(step: Step, event: Recorded, facts: Facts) -> None:
+def _go_on_waiting(step: Step, event: Recorded, facts: Facts) -> None:  # noqa: C901 - one case an event
     """Take in what became of a wait for a signal or for people."""
     match event.type:
         case "signal-taken":
             _over(step, event, "done")
+        case "question-answered" | "call-approved" if facts.left:
+            step.note(event.at, f"said so: {facts.by}; {facts.left} more wanted")
+        case "call-approved":
+            _over(step, event, "done")
+            changed = bytes(facts.arguments).decode()
+            edited = "" if changed == "null" else f", with {shorten(changed, _ANSWER_WIDTH)}"
+            step.note(event.at, f"approved by {facts.by}{edited}")
+        case "call-rejected":
+            _over(step, event, "done")
+            step.note(event.at, f"rejected by {facts.by}: {facts.reason}")
+        case "race-won":
+            step.note(event.at, f"branch {facts.winner} ended first")
+        case "timeout-passed":
+            _over(step, event, "failed")
+            step.note(event.at, "its time was over")
         case "question-answered":
             _over(step, event, "done")
             step.result = facts.answer

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, assert_never, cast
 import msgspec
 
 from perdure.actors.kernel.payloads import PAYLOAD_LIMIT_BYTES
-from perdure.actors.workflows.commands import SettleStep
+from perdure.actors.workflows.commands import AnswerQuestion, DecideApproval, SendSignal, SettleStep
 from perdure.actors.workflows.events import StepCompleted
 from perdure.runtime.control.messages import (
     ASKABLE,
@@ -35,10 +35,11 @@ from perdure.runtime.control.messages import (
     Statistics,
     Waiting,
     Withdraw,
+    WorkflowStatistics,
     encode,
 )
 from perdure.runtime.dispatch import parse_arguments
-from perdure.runtime.naming import check_principal
+from perdure.runtime.naming import check_principal, check_signal
 from perdure.runtime.options import OptionValues
 from perdure.store.errors import PayloadTooLargeError, UsageError
 from perdure.store.records import Query, Recorded, stream_id
@@ -104,6 +105,8 @@ async def answer(  # noqa: C901 - one case a request
             return encode(await runtime.waiting())
         case Statistics():
             return encode(await runtime.statistics())
+        case WorkflowStatistics():
+            return encode(await runtime.get_stats())
         case ReadPage(query=query):
             return _page(await runtime.read(_bounded(query)))
         case Follow(after=after, query=query):
@@ -123,7 +126,11 @@ async def _asked(runtime: "Runtime", request: Ask) -> Any:
         raise UsageError(f"{stream} is not asked that: it is for {kind}/…")
     check_principal(request.principal)
     command = _recoded(runtime, request.command, stream)
-    match command:
+    match command:  # what handles check in a program of their own
+        case SendSignal(name=name, id=id):
+            check_signal(name, id)
+        case AnswerQuestion(who=who) | DecideApproval(who=who):
+            check_principal(who)
         case SettleStep(step=step, fact=StepCompleted(result=msgspec.Raw() as result)):
             await runtime.check_settlement(stream.partition("/")[2], step, result)
         case _:

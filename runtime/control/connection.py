@@ -191,7 +191,7 @@ class Connection:
 
     async def publish(
         self,
-        type: str,  # noqa: A002 - as `Runtime.publish`
+        type: str,
         data: object = None,
         *,
         id: str | None = None,
@@ -274,6 +274,11 @@ class Connection:
     async def statistics(self) -> RuntimeStatistics:
         """Return the figures of the owner's runtime."""
         figures: RuntimeStatistics = await self._request(messages.Statistics())
+        return figures
+
+    async def get_stats(self) -> dict[str, Any]:
+        """Return the figures of the owner's defined workflows and of their agents."""
+        figures: dict[str, Any] = await self._request(messages.WorkflowStatistics())
         return figures
 
     async def read(self, query: Query) -> list[Recorded]:

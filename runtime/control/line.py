@@ -68,7 +68,7 @@ class Line:
             connected = await _connected(database, max(0.0, give_up_at - loop.time()))
             line = cls(database, connected)
             try:
-                await loop.connect_accepted_socket(lambda line=line: line._channel, connected)  # type: ignore[misc] # bound
+                await line._attach(connected)
                 await line._greet(_HELLO_SECONDS)
             except _HungUpError as error:
                 await line.close()
@@ -81,6 +81,9 @@ class Line:
                 raise
             else:
                 return line
+
+    async def _attach(self, connected: socket.socket) -> None:
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: self._channel, connected)
 
     async def _greet(self, wait_seconds: float) -> None:
         try:

@@ -173,6 +173,10 @@ class Statistics(Request, frozen=True, tag="statistics"):
     """Ask for the runtime's figures."""
 
 
+class WorkflowStatistics(Request, frozen=True, tag="get-stats"):
+    """Ask for the figures of defined workflows and of agents."""
+
+
 class ReadPage(Request, frozen=True, tag="read"):
     """Read a page of events; it may hold fewer than were asked for, and is empty only at the end."""
 
@@ -200,7 +204,8 @@ class Withdraw(Request, frozen=True, tag="withdraw"):
 
 AnyRequest: TypeAlias = (
     Ask | Start | StartNamed | Ended | RetryRun | ForkRun | Publish | CallTool | Dispatch | ForceCircuit
-    | QuarantineSlot | ResetSlot | Resume | Questions | Waiting | Statistics | ReadPage | Follow | ReadBlob | Withdraw
+    | QuarantineSlot | ResetSlot | Resume | Questions | Waiting | Statistics | WorkflowStatistics
+    | ReadPage | Follow | ReadBlob | Withdraw
 )  # fmt: skip
 
 ANSWERS: Final[dict[type[Request], Any]] = {
@@ -219,6 +224,7 @@ ANSWERS: Final[dict[type[Request], Any]] = {
     Questions: list[OpenQuestion],
     Waiting: list[WaitingRun],
     Statistics: RuntimeStatistics,
+    WorkflowStatistics: dict[str, Any],
     ReadPage: list[Recorded],
     Follow: list[Recorded],
     ReadBlob: bytes | None,

@@ -100,6 +100,8 @@ from perdure.runtime.figures import RuntimeStatistics
 from perdure.runtime.handle import RunHandle
 from perdure.runtime.questions import OpenQuestion
 from perdure.runtime.recovery import WaitingRun
+from perdure.runtime.rehearsing import CheckedRun
+from perdure.runtime.sagas import SagaClosedError, SagaState
 from perdure.runtime.sandbox.backend import Backend
 from perdure.runtime.sandbox.config import ExecutorConfig
 from perdure.runtime.sandbox.executor import ToolExecutor
@@ -117,7 +119,6 @@ from perdure.runtime.sandbox.tools import (
     write_file,
 )
 from perdure.runtime.sandbox.trajectory import ArtifactError, Trajectory
-from perdure.runtime.rehearsing import CheckedRun
 from perdure.runtime.settings import Settings
 from perdure.store.errors import (
     BacklogFullError,
@@ -167,8 +168,8 @@ __all__ = [
     "Bubblewrap",
     "BulkheadFullError",
     "BusEvent",
-    "ChildRun",
     "CheckedRun",
+    "ChildRun",
     "CircuitOpenError",
     "CommandResult",
     "Compensation",
@@ -240,6 +241,8 @@ __all__ = [
     "Runtime",
     "RuntimeStatistics",
     "Saga",
+    "SagaClosedError",
+    "SagaState",
     "SandboxUnavailableError",
     "SchemaTooNewError",
     "Secret",

@@ -4,6 +4,7 @@ A publisher and two kinds of listeners in one log: the crash falls between a pub
 finding of a sleeper and its waking, between the taking and what follows.
 """
 
+import itertools
 import json
 from collections import Counter
 from datetime import timedelta
@@ -65,6 +66,7 @@ WORKFLOWS = [publishes, collects, splits]
 
 async def finish(box: Box, rt: Runtime) -> dict[str, Any]:
     """Let time pass until all runs have ended; return their results."""
+    views: dict[str, Any] = {}
     for _ in range(60):
         await box.clock.settle()
         views = {id: await rt.run(id).status() for id in ("p", "all", "large", "split")}
@@ -136,7 +138,7 @@ def _borders(log: list[Recorded], started: int) -> list[int]:
     """Return the positions at which a unit ended: nothing of a unit is on the disk, or all of it."""
     inside = {
         row.position
-        for row, after in zip(log, log[1:], strict=False)
+        for row, after in itertools.pairwise(log)
         if (row.type, after.type)
         in {
             ("event-sent", "event-published"), ("run-parked", "event-found"), ("run-parked", "listing-changed"),

@@ -1,6 +1,6 @@
 """Every pattern killed after every single event: the result, the effects and what was undone are as if it had not been.
 
-An effect is what an agent did outside, under its idempotency key; what a crash repeats it may do again, and nothing else.
+An effect is what an agent did outside, under its idempotency key; what was in flight may be done again, nothing else.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from perdure import Recorded, Runtime, ToolContext
+from perdure import Recorded, RunHandle, Runtime, ToolContext
 from perdure.actors.workflows.agents.agent import Agent
 from perdure.actors.workflows.agents.messages import AgentMessage, AgentResponse
 from perdure.actors.workflows.defined.model import (
@@ -23,6 +23,7 @@ from perdure.actors.workflows.defined.model import (
 )
 from perdure.store.records import Query
 from perdure.testing import MemoryDisk, TestClock
+from tests.support.defined import finish
 from tests.support.runs import Box, disk_until, play
 
 EVENTS = [("paid", {"amount": 3}), ("paid", {"amount": 30}), ("left", {})]
@@ -43,7 +44,7 @@ class World:
         told = message.data
         self.calls.append(context.idempotency_key)
         over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        timer = self.clock.call_after(told.get("micros", 1000), lambda: over.done() or over.set_result(None))
+        timer = self.clock.call_after(told.get("micros", 1000), lambda: finish(over))
         try:
             await over
         finally:
@@ -180,13 +181,15 @@ BEFORE_THE_OTHER = {"child-started", "parent-told"}
 
 async def attend(box: Box, rt: Runtime) -> tuple[str, str, dict[str, Any]]:
     """See the run to its end, while others publish; return how it stands and the last of its events."""
-    run = rt.run("r")
+    run: RunHandle[Any] = rt.run("r")
     for number, (kind, given) in enumerate(EVENTS):
         await box.clock.settle()
         await rt.publish(kind, given, id=f"e{number}")
+    view = await run.status()
     for _ in range(20):
         await box.clock.advance(50)
-        if (view := await run.status()).is_closed:
+        view = await run.status()
+        if view.is_closed:
             break
     assert view.is_closed, (view, [(each.type, each.data) for each in await run.history()])
     end = (await run.history())[-1]

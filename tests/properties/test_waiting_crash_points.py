@@ -18,6 +18,7 @@ from perdure import (
     QuestionNotOpenError,
     Recorded,
     RunClosedError,
+    RunHandle,
     Runtime,
     RunView,
     Settings,
@@ -132,8 +133,9 @@ def check_waits(history: list[Recorded]) -> None:
 
 async def attend(box: Box, rt: Runtime) -> tuple[RunView, list[Recorded]]:
     """Give the run what it waits for until it has ended."""
-    run = rt.run("r")
+    run: RunHandle[Any] = rt.run("r")
     await box.clock.settle()
+    view = await run.status()
     for _ in range(100):
         if (view := await run.status()).is_closed:
             break

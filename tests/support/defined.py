@@ -48,7 +48,7 @@ class Troupe:
 
     async def sleep(self, seconds: float) -> None:
         over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        timer = self.clock.call_after(int(seconds * SECOND), lambda: over.done() or over.set_result(None))
+        timer = self.clock.call_after(int(seconds * SECOND), lambda: finish(over))
         try:
             await over
         finally:
@@ -92,3 +92,8 @@ async def execute(
 
 def failing(text: str) -> AgentResponse:
     return AgentResponse(success=False, error=text)
+
+
+def finish(over: asyncio.Future[None]) -> None:
+    if not over.done():
+        over.set_result(None)

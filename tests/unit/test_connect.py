@@ -201,10 +201,12 @@ def test_tools_are_called_and_dispatched(tmp_path: Path) -> None:
             called = await rt.call(double, 21)
             told = await rt.dispatch("double", {"number": 4})
             figures = await rt.statistics()
+            stats = await rt.get_stats()
             with pytest.raises(UnknownToolError):
                 await rt.call(missing)
         assert (called, told) == (42, "8")
         assert figures.tools["double"].calls == 2
+        assert stats["total_executions"] == 0
 
     play(scenario)
 
@@ -482,6 +484,10 @@ def request(number: int, body: bytes) -> bytes:
         (b'{"verb":"start","workflow":"add","input":{"a":"x"},"options":{}}', "Expected `int`"),
         (b'{"verb":"start-named","workflow":"os.system","args":[],"kwargs":{},"options":{}}', "not found"),
         (b'{"verb":"ended","run":"a b"}', "a run's id is"),
+        (
+            b'{"verb":"ask","stream":"run/r","command":{"type":"send-signal","name":"","value":1}}',
+            "a signal's name is 1 to",
+        ),
     ],
 )
 def test_what_is_not_on_the_list_is_refused_and_the_connection_goes_on(tmp_path: Path, body: bytes, told: str) -> None:

@@ -1,6 +1,7 @@
-"""The patterns that are not sagas and wait for no events: who is called with what, beside whom, and what comes of it."""
+"""The patterns that neither undo nor wait for events: who is called with what, beside whom, and what comes of it."""
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -208,9 +209,7 @@ def test_an_item_that_fails_is_listed_and_ends_the_map_or_not(policy: Any) -> No
     troupe = Troupe()
     troupe.agent("picky", picky)
     troupe.agent("total", lambda message: {"all": message.data["map_results"]})
-    definition = defined(
-        "map_reduce", Step(id="m", agent="picky"), Step(id="r", agent="total"), on_item_failure=policy
-    )
+    definition = defined("map_reduce", Step(id="m", agent="picky"), Step(id="r", agent="total"), on_item_failure=policy)
 
     found = run_once(troupe, definition, {"items": [1, 2, 3]})
 
@@ -364,7 +363,7 @@ def test_retries_wait_one_two_and_four_seconds_and_the_last_error_keeps_its_type
         with pytest.raises(RunFailedError) as replayed:
             await rt.run("r").result()
         await box.close()
-        return error, [(b - a) / 1e6 for a, b in zip(begun, begun[1:], strict=False)], replayed.value.error_type
+        return error, [(b - a) / 1e6 for a, b in pairwise(begun)], replayed.value.error_type
 
     error, waits, replayed = play(scenario)
     assert waits == [1, 2, 4]
@@ -515,5 +514,3 @@ def test_an_unknown_workflow_is_told_and_counted_nowhere() -> None:
         return figures
 
     assert play(scenario)["total_executions"] == 0
-
-

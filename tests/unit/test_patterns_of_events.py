@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from perdure import UsageError
+from perdure import Runtime, UsageError
 from perdure.actors.workflows.defined.model import Step, Trigger, WorkflowDefinition
 from tests.support.defined import Troupe, defined, execute
 from tests.support.runs import play
@@ -54,7 +54,7 @@ def test_an_event_that_nobody_publishes_is_refused_at_registration() -> None:
     definition = defined("event_driven", Step(id="s", agent="look", on=(Trigger(event="piad"),)))
 
     with pytest.raises(UsageError, match=r"steps\[0\].on\[0\].event: there is no event 'piad'"):
-        troupe.box(definition, events=["paid"])._options and play(lambda: troupe.box(definition, events=["paid"]).open())
+        Runtime("unused", agents=troupe.agents, workflows=[definition], events=["paid"])
 
 
 def test_a_workflow_goes_on_until_its_data_say_so() -> None:
@@ -65,7 +65,7 @@ def test_a_workflow_goes_on_until_its_data_say_so() -> None:
     async def scenario() -> Any:
         box = troupe.box(defined("event_driven", count, until={"if": "n", "ge": 3}))
         rt = await box.open()
-        run = await rt.start("w", {})
+        run = await rt.with_options().start("w", {})
         for _ in range(5):
             await rt.publish("tick", {})
         result = await run.result()
@@ -102,12 +102,10 @@ def test_definitions_work_together_by_the_events_that_they_publish() -> None:
     async def scenario() -> Any:
         box = troupe.box(shop, depot)
         rt = await box.open()
-        waiting = await rt.start("depot", {})
-        await rt.start("shop", {})
+        waiting = await rt.with_options().start("depot", {})
+        await rt.with_options().start("shop", {})
         result = await waiting.result()
         await box.close()
         return result
 
     assert play(scenario)["step_results"][0]["data"] == {"shipped": 7}
-
-

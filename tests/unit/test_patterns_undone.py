@@ -6,6 +6,7 @@ import pytest
 
 from perdure import WorkflowFailedError
 from perdure.actors.workflows.defined.model import Compensation, RetryPolicy, Step
+from perdure.runtime.sagas import SagaClosedError
 from tests.support.defined import Troupe, defined, execute, failing
 from tests.support.runs import events, play
 
@@ -51,8 +52,8 @@ def test_a_saga_that_fails_is_undone_in_reverse_with_what_was_sent_and_answered(
         await box.close()
         return error
 
-    error = play(scenario)
-    assert isinstance(error, WorkflowFailedError)
+    error: Any = play(scenario)
+    assert type(error) is WorkflowFailedError
     assert (error.status, error.step_id, error.agent) == ("compensated", "c", "c")
     assert troupe.actions() == [("a", "do"), ("b", "do"), ("c", "do"), ("b", "compensate"), ("a", "compensate")]
     undo = troupe.sent[-1][1]
@@ -160,9 +161,54 @@ def test_two_sagas_started_in_the_same_microsecond_have_ids_of_their_own() -> No
     async def scenario() -> set[str]:
         box = troupe.box(defined("saga", step("a")))
         rt = await box.open()
-        runs = [await rt.start("w", {}) for _ in range(2)]
+        runs = [await rt.with_options().start("w", {}) for _ in range(2)]
         ids = {(await run.result())["saga_id"] for run in runs}
         await box.close()
         return ids
 
     assert len(play(scenario)) == 2
+
+
+@pytest.mark.row("A2-31")
+def test_a_saga_of_three_steps_of_which_one_was_performed_is_not_completed() -> None:
+    troupe = troupe_of("a", "b", "c")
+
+    async def scenario() -> tuple[Any, Any]:
+        box = troupe.box()
+        rt = await box.open()
+        saga = await rt.sagas.start("order", 3, {"order": 7})
+        one = await rt.sagas.execute(saga.saga_id, {"agent": "a", "service": "do", "compensation": "undo"})
+        rt = await box.crash_and_reopen()
+        two = await rt.sagas.execute(saga.saga_id, {"agent": "b", "service": "do"})
+        three = await rt.sagas.execute(saga.saga_id, {"agent": "c", "service": "do"})
+        await box.close()
+        assert (two.completed, two.current_step) == (False, 2)
+        return one, three
+
+    one, three = play(scenario)
+    assert (one.completed, one.failed, one.current_step, one.data) == (False, False, 1, {"order": 7})
+    assert one.completed_steps == ({"step": "step-1", "result": {"did": "a"}},)
+    assert (three.completed, three.current_step) == (True, 3)
+    assert troupe.actions() == [("a", "do"), ("b", "do"), ("c", "do")]
+
+
+@pytest.mark.row("A2-32")
+def test_a_step_on_a_failed_saga_is_refused_and_nothing_is_undone_again() -> None:
+    troupe = troupe_of("a", "b", b="no stock")
+
+    async def scenario() -> Any:
+        box = troupe.box()
+        rt = await box.open()
+        saga = await rt.sagas.start("order", 3)
+        await rt.sagas.execute(saga.saga_id, {"agent": "a", "service": "do", "compensation": "undo"})
+        failed = await rt.sagas.execute(saga.saga_id, {"agent": "b", "service": "do", "compensation": "undo"})
+        with pytest.raises(SagaClosedError, match="has failed"):
+            await rt.sagas.execute(saga.saga_id, {"agent": "a", "service": "do"})
+        await box.clock.settle()
+        await box.close()
+        return failed
+
+    failed = play(scenario)
+    assert (failed.failed, failed.completed, failed.compensated_steps) == (True, False, ("step-1",))
+    assert "no stock" in failed.error
+    assert troupe.actions() == [("a", "do"), ("b", "do"), ("a", "undo")]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from perdure import Context, QuestionNotOpenError, StepFailedError, WrongAnswerError, tool, workflow
+from perdure import Context, Query, QuestionNotOpenError, StepFailedError, WrongAnswerError, tool, workflow
 from perdure.testing import MemoryDisk
 from tests.properties.test_crash_points import crashes
 from tests.support.runs import DAY, Box, box_with, data, events, play
@@ -18,14 +18,14 @@ def _no_calls() -> None:
 
 
 @tool(effect="irreversible", failure_threshold=1000)
-async def pay(to: str, amount: int) -> str:
+async def transfer(to: str, amount: int) -> str:
     calls.append((to, amount))
     return f"{amount} to {to}"
 
 
 @workflow
 async def payment(ctx: Context, several: int) -> Any:
-    approval = await ctx.approval(to="finance", timeout=DAY, several=several).of(pay, "ada", amount=100)
+    approval = await ctx.approval(to="finance", timeout=DAY, several=several).of(transfer, "ada", amount=100)
     if not approval.is_approved:
         return [approval.outcome, list(approval.by), approval.reason]
     return [await ctx.call_approved(approval), list(approval.by), approval.is_edited]
@@ -50,11 +50,11 @@ async def paid(rt: Any, several: int = 1) -> Any:
 
 def test_a_call_is_made_once_it_is_approved_and_the_log_says_by_whom() -> None:
     async def scenario() -> tuple[Any, list[Any], Any]:
-        async with box_with(payment, tools=[pay]) as box:
+        async with box_with(payment, tools=[transfer]) as box:
             rt = await box.open()
             run = await paid(rt)
             (asked,) = await rt.questions()
-            assert (asked.tool, asked.arguments, asked.to) == ("pay", {"to": "ada", "amount": 100}, ("finance",))
+            assert (asked.tool, asked.arguments, asked.to) == ("transfer", {"to": "ada", "amount": 100}, ("finance",))
             assert calls == []
             await run.approve(asked.id, who="eve")
             result = await run.result()
@@ -66,7 +66,7 @@ def test_a_call_is_made_once_it_is_approved_and_the_log_says_by_whom() -> None:
 
 def test_an_approver_may_change_the_arguments_and_the_call_uses_those() -> None:
     async def scenario() -> tuple[Any, Any]:
-        async with box_with(payment, tools=[pay]) as box:
+        async with box_with(payment, tools=[transfer]) as box:
             rt = await box.open()
             run = await paid(rt)
             with pytest.raises(WrongAnswerError, match="amount is not of the type integer"):
@@ -83,7 +83,7 @@ def test_an_approver_may_change_the_arguments_and_the_call_uses_those() -> None:
 
 def test_one_who_rejects_is_enough_and_nothing_is_called() -> None:
     async def scenario() -> Any:
-        async with box_with(payment, tools=[pay]) as box:
+        async with box_with(payment, tools=[transfer]) as box:
             rt = await box.open()
             run = await paid(rt, several=2)
             await run.approve(QUESTION, who="ada")
@@ -98,7 +98,7 @@ def test_one_who_rejects_is_enough_and_nothing_is_called() -> None:
 
 def test_several_approvals_are_of_different_people_and_of_the_same_arguments() -> None:
     async def scenario() -> Any:
-        async with box_with(payment, tools=[pay]) as box:
+        async with box_with(payment, tools=[transfer]) as box:
             rt = await box.open()
             run = await paid(rt, several=2)
             await run.approve(QUESTION, who="ada")
@@ -123,7 +123,7 @@ def test_several_approvals_are_of_different_people_and_of_the_same_arguments() -
 
 def test_expired_is_not_rejected_and_withdrawn_is_neither() -> None:
     async def scenario() -> tuple[Any, list[str], list[str]]:
-        async with box_with(payment, tools=[pay]) as box:
+        async with box_with(payment, tools=[transfer]) as box:
             rt = await box.open()
             run = await paid(rt)
             other = await rt.with_options(id="s").start(payment, 1)
@@ -131,18 +131,18 @@ def test_expired_is_not_rejected_and_withdrawn_is_neither() -> None:
             await other.cancel("enough")
             await box.clock.advance(DAY)
             types = [[e.type for e in await rt.run(id).history()] for id in ("r", "s")]
-            return await run.result(), *types  # type: ignore[return-value]
+            return await run.result(), types[0], types[1]
 
     result, expired, withdrawn = play(scenario)
 
     assert result == ["expired", [], ""]
-    assert "question-expired" in expired and "question-withdrawn" not in expired
-    assert "question-withdrawn" in withdrawn and "call-rejected" not in withdrawn
+    assert {"question-expired", "question-withdrawn", "call-rejected"} & set(expired) == {"question-expired"}
+    assert {"question-expired", "question-withdrawn", "call-rejected"} & set(withdrawn) == {"question-withdrawn"}
 
 
 def test_a_question_takes_no_approval_and_an_approval_no_answer() -> None:
     async def scenario() -> None:
-        async with box_with(payment, poll, tools=[pay]) as box:
+        async with box_with(payment, poll, tools=[transfer]) as box:
             rt = await box.open()
             run = await paid(rt)
             with pytest.raises(WrongAnswerError, match="approve it or reject it"):
@@ -192,22 +192,23 @@ def test_an_approval_comes_to_the_same_after_a_crash_at_any_event() -> None:
         for who, arguments in (("ada", None), ("eve", edit), ("bob", None)):
             for question in await rt.questions():
                 if who not in question.by and not (who == "ada" and question.is_edited):
-                    await run.approve(question.id, who=who, arguments=arguments, digest="" if arguments else question.digest)
+                    seen = "" if arguments else question.digest
+                    await run.approve(question.id, who=who, arguments=arguments, digest=seen)
         await rt.until_idle()
         if (await run.status()).in_doubt:
-            await run.settle_not_done("pay#1", because="it is a test")
+            await run.settle_not_done("transfer#1", because="it is a test")
         result = await run.result()
         history = await run.history()
         await box.close()
         return result, history
 
     async def scenario() -> None:
-        whole = box_with(payment, tools=[pay])
+        whole = box_with(payment, tools=[transfer])
         result, history = await attend(whole)
         assert result == ["3 to ada", ["eve", "bob"], True]
         assert isinstance(whole.storage, MemoryDisk)
         for _, disk, clock in crashes(whole.storage, history):
-            again, _ = await attend(Box(disk, clock, workflows=[payment], tools=[pay]))
+            again, _ = await attend(Box(disk, clock, workflows=[payment], tools=[transfer]))
             assert again == result
 
     play(scenario)
@@ -216,7 +217,7 @@ def test_an_approval_comes_to_the_same_after_a_crash_at_any_event() -> None:
 @pytest.mark.parametrize("several", [0, 51])
 def test_a_number_of_people_out_of_range_is_refused(several: int) -> None:
     async def scenario() -> None:
-        async with box_with(payment, tools=[pay]) as box:
+        async with box_with(payment, tools=[transfer]) as box:
             rt = await box.open()
             run = await rt.start(payment, several)
             await rt.until_idle()
@@ -225,3 +226,27 @@ def test_a_number_of_people_out_of_range_is_refused(several: int) -> None:
     play(scenario)
 
 
+@workflow
+async def publication(ctx: Context, number: int) -> str:
+    return await ctx.ask(f"publish {number}?", of=str, timeout=30 * DAY)
+
+
+def test_of_a_thousand_runs_that_wait_for_a_person_none_is_in_memory_and_an_answer_wakes_one() -> None:
+    async def scenario() -> tuple[int, int, str, int]:
+        async with box_with(publication) as box:
+            rt = await box.open()
+            for number in range(1000):
+                await rt.with_options(id=f"r{number:03}").start(publication, number)
+            await rt.until_idle()
+            rt = await box.crash_and_reopen()
+            in_memory = (await rt.statistics()).runs_in_memory
+            actors = (await rt.statistics()).actors_in_memory
+            await rt.run("r500").answer("r500:ask#1", "yes")
+            result = await rt.run("r500", publication).result()
+            resumed = await rt.read(Query(types=("run-resumed",)))
+            return in_memory, actors, result, len(resumed)
+
+    in_memory, actors, result, resumed = play(scenario)
+
+    assert (in_memory, result, resumed) == (0, "yes", 1)
+    assert actors < 10

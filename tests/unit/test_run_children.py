@@ -547,8 +547,8 @@ _UNITS = {
 
 async def record_of(rt: Runtime) -> tuple[Any, dict[str, list[str]]]:
     view = await rt.run("p").status()
-    ends = {
-        e.stream: [f.type for f in await rt.run(e.stream[4:]).history() if f.type in _ENDS]
+    ends: dict[str, list[str]] = {
+        str(e.stream): [f.type for f in await rt.run(e.stream[4:]).history() if f.type in _ENDS]
         for e in await all_events(rt)
         if e.type == "run-started"
     }

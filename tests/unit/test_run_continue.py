@@ -1,4 +1,4 @@
-"""Runs that go on as new ones: an empty history, the signals that nobody took, and one result at the end of the chain."""
+"""Runs that go on as new ones: an empty history, the signals that nobody took, one result at the end of the chain."""
 
 from datetime import timedelta
 from itertools import pairwise
@@ -38,11 +38,11 @@ async def note(item: Any) -> Any:
 
 @workflow
 async def collect(ctx: Context, wanted: int, found: list[int]) -> list[int]:
-    if len(found) == wanted:
-        return found
-    found = [*found, await ctx.signal("number", of=int)]
-    await ctx.call(note, len(found))
-    ctx.continue_as_new(wanted, found)
+    if len(found) < wanted:
+        found = [*found, await ctx.signal("number", of=int)]
+        await ctx.call(note, len(found))
+        ctx.continue_as_new(wanted, found)
+    return found
 
 
 @workflow

@@ -4,7 +4,7 @@ import asyncio
 import json
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -189,7 +189,7 @@ def test_readers_of_a_run_each_get_every_event_and_waits_without_one_share_them(
 def test_any_of_several_types_comes_in_the_order_of_the_log() -> None:
     @workflow
     async def follows(ctx: Context) -> list[Any]:
-        wanted = ["opened", On("paid", where=LARGE), "closed"]
+        wanted: list[str | On] = ["opened", On("paid", where=LARGE), "closed"]
         found: list[Any] = []
         while not found or found[-1][0] != "closed":
             event = await ctx.any_event(wanted)
@@ -217,10 +217,11 @@ def test_any_of_several_types_comes_in_the_order_of_the_log() -> None:
 def test_a_wait_that_nobody_ends_in_time_fails_and_what_comes_later_is_for_the_next() -> None:
     @workflow
     async def patient(ctx: Context) -> list[Any]:
+        found: list[Any] = []
         try:
             await ctx.event("paid", timeout=HOUR)
         except StepFailedError as error:
-            found: list[Any] = [error.error_type, error.error]
+            found = [error.error_type, error.error]
         return [*found, (await ctx.event("paid")).data]
 
     async def scenario() -> None:
@@ -248,7 +249,7 @@ def test_an_event_that_was_published_in_time_counts_though_the_run_slept_through
         await rt.with_options(id="r").start(patient)
         await rt.until_idle()
         await box.close()
-        rt = await Box(box.storage, box.clock, resume=False).open()
+        rt = await Box(cast("Any", box.storage), box.clock, resume=False).open()
         await rt.publish("paid", "in time")
         await rt.close()
         await box.clock.advance(DAY.total_seconds())
@@ -406,7 +407,7 @@ def test_a_runtime_that_resumes_nothing_wakes_nobody_until_it_is_told_to() -> No
         await rt.until_idle()
         await box.close()
 
-        still = Box(box.storage, box.clock, workflows=[takes], resume=False)
+        still = Box(cast("Any", box.storage), box.clock, workflows=[takes], resume=False)
         rt = await still.open()
         await rt.publish("paid", 1)
         await rt.until_idle()
@@ -543,7 +544,7 @@ def test_other_conditions_on_the_same_place_of_the_code_are_a_mismatch() -> None
         await rt.with_options(id="r").start(before)
         await rt.until_idle()
         await box.close()
-        changed = Box(box.storage, TestClock(), workflows=[after])
+        changed = Box(cast("Any", box.storage), TestClock(), workflows=[after])
         rt = await changed.open()
         await rt.publish("paid", {"amount": 3})
         await rt.until_idle()

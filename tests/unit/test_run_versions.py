@@ -47,7 +47,7 @@ def as_wf(code: Any) -> Workflow[..., Any]:
 
 
 def test_a_run_that_went_past_the_change_keeps_the_old_way() -> None:
-    async def scenario() -> Any:
+    async def scenario() -> tuple[Any, Any]:
         wf = as_wf(old)
         async with box_with(wf) as box:
             rt = await box.open()
@@ -66,7 +66,7 @@ def test_a_run_that_went_past_the_change_keeps_the_old_way() -> None:
 
 
 def test_a_new_run_takes_the_new_way_also_after_a_restart() -> None:
-    async def scenario() -> Any:
+    async def scenario() -> tuple[Any, Any]:
         wf = as_wf(new)
         async with box_with(wf) as box:
             rt = await box.open()
@@ -147,7 +147,7 @@ def test_a_name_or_number_that_is_none_is_refused() -> None:
         async with box_with(wf) as box:
             rt = await box.open()
             run = await rt.start(wf)
-            with pytest.raises(RunFailedError, match="ctx.version takes a name"):
+            with pytest.raises(RunFailedError, match="takes a name of 1 to 128"):
                 await run.result()
 
     play(scenario)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 from perdure.actors.tools.breaker import AGENT_POLICY, BreakerPolicy
 from perdure.actors.tools.context import ToolContext
@@ -118,7 +118,8 @@ class Agent:
     @property
     def workflow(self) -> Workflow[..., Any] | None:
         """The workflow that it is, if it is one."""
-        return self.handler if isinstance(self.handler, Workflow) else None
+        handler: object = self.handler
+        return cast("Workflow[..., Any]", handler) if isinstance(handler, Workflow) else None
 
     @property
     def is_loaded_lazily(self) -> bool:
@@ -228,7 +229,11 @@ def _description(handler: Any) -> str:
 
 def _declared(handler: Any) -> Iterable[str]:
     declared: Any = getattr(handler, "capabilities", ()) if isinstance(handler, type) else ()
-    return [word for word in declared if isinstance(word, str)] if isinstance(declared, Iterable) else ()
+    return (
+        [word for word in cast("Iterable[object]", declared) if isinstance(word, str)]
+        if isinstance(declared, Iterable)
+        else ()
+    )
 
 
 def agent(name: str | None = None, **options: Any) -> Callable[[Callable[..., Awaitable[Any]] | type[Any]], Agent]:

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial, reduce
-from typing import Any
+from typing import Any, cast
 
 from perdure.actors.tools.context import ToolContext
 from perdure.actors.tools.invoke import Threads
@@ -100,7 +100,7 @@ def _found_at(agent: str, path: str) -> Any:
         reason = f"{module_name} has no {inner}"
         raise AgentLoadError(agent=agent, path=path, reason=reason) from error
     if isinstance(found, (Workflow, Agent)):
-        kind = type(found).__name__
+        kind = type(cast("object", found)).__name__
         reason = f"it is a {kind}, which is passed itself and not by its path"
         raise AgentLoadError(agent=agent, path=path, reason=reason)
     try:

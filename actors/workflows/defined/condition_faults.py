@@ -3,7 +3,7 @@
 Invariant: conditions without faults can be judged for any data, without an error.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from perdure.actors.workflows.defined.conditions import COMBINATIONS, OPERATORS, is_number, shown
@@ -23,7 +23,7 @@ def faults_in(conditions: Any, at: str, predicates: Mapping[str, Any], depth: in
         yield Fault(at, 'conditions are an object such as {"if": "path", "gt": 0}, or the name of a predicate')
     elif depth > DEEPEST:
         yield Fault(at, f"conditions are at most {DEEPEST} deep")
-    elif given := cast("dict[Any, Any]", conditions):
+    elif given := cast("dict[str, Any]", conditions):
         yield from _faults_in(given, at, predicates, depth)
 
 
@@ -64,7 +64,7 @@ def _list_faults(value: Any, at: str, predicates: Mapping[str, Any], depth: int)
     if not isinstance(value, (list, tuple)) or not value:
         yield Fault(at, "it is a list of one condition or more")
         return
-    for number, each in enumerate(cast("list[Any]", value)):
+    for number, each in enumerate(cast("Sequence[Any]", value)):
         yield from faults_in(each, f"{at}[{number}]", predicates, depth + 1)
 
 

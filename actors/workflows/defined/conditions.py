@@ -5,7 +5,7 @@ nor false, and what follows from it only is not either (S. C. Kleene's strong lo
 and neither holds for a text. What is not true does not hold, and the verdict says why.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias, cast
 
@@ -121,7 +121,7 @@ def _same(value: Any, other: Any) -> bool:
         one, two = cast("dict[str, Any]", value), cast("dict[str, Any]", other)
         return one.keys() == two.keys() and all(_same(one[key], two[key]) for key in one)
     if isinstance(value, list) and isinstance(other, (list, tuple)):
-        these, those = cast("list[Any]", value), cast("list[Any]", other)
+        these, those = cast("Sequence[Any]", value), cast("Sequence[Any]", other)
         return len(these) == len(those) and all(_same(a, b) for a, b in zip(these, those, strict=True))
     return bool(value == other)
 
@@ -133,7 +133,7 @@ def _ordered(compare: Callable[[Any, Any], bool], value: Any, operand: Any) -> b
 
 def _is_in(value: Any, container: Any) -> bool | None:
     if isinstance(container, (list, tuple)):
-        return any(_same(value, each) for each in cast("list[Any]", container))
+        return any(_same(value, each) for each in cast("Sequence[Any]", container))
     if isinstance(container, (str, dict)) and isinstance(value, str):
         return value in container
     return None

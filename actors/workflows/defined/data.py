@@ -4,13 +4,14 @@ A path is keys with dots between them; a number is a place in a list; `.` alone 
 key is written with a backslash before it. Invariant: what comes out shares no object with what went in.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
 import msgspec
 
 from perdure.actors.workflows.defined.errors import DataPathError
+from perdure.actors.workflows.defined.wording import kind_of
 
 WHOLE = "."
 
@@ -32,7 +33,8 @@ def segments(path: str) -> tuple[str, ...]:
         return ()
     if len(path) > LONGEST_PATH:
         raise ValueError(f"a path has at most {LONGEST_PATH} characters")
-    keys, key, characters = [], "", iter(path)
+    key, characters = "", iter(path)
+    keys: list[str] = []
     for character in characters:
         if character == "\\":
             key += next(characters, "\\")
@@ -58,7 +60,7 @@ def look_up(data: Any, path: str) -> Any:
         if isinstance(found, dict):
             found = cast("dict[str, Any]", found).get(key, MISSING)
         elif isinstance(found, list):
-            items = cast("list[Any]", found)
+            items = cast("Sequence[Any]", found)
             number = _place(key)
             found = items[number] if number is not None and number < len(items) else MISSING
         else:
@@ -77,7 +79,7 @@ def copied(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: copied(each) for key, each in cast("dict[str, Any]", value).items()}
     if isinstance(value, (list, tuple)):
-        return [copied(each) for each in cast("list[Any]", value)]
+        return [copied(each) for each in cast("Sequence[Any]", value)]
     return value
 
 
@@ -115,7 +117,7 @@ def with_results(data: dict[str, Any], mapping: Mapping[str, str], result: Any) 
         if value is not MISSING:
             changed = _put(changed, segments(target), copied(value), target)
     if not isinstance(changed, dict):
-        raise DataPathError(path=WHOLE, reason=f"the data would be {_kind(changed)}, and not an object")
+        raise DataPathError(path=WHOLE, reason=f"the data would be {kind_of(changed)}, and not an object")
     return cast("dict[str, Any]", copied(changed) if changed is data else changed)
 
 
@@ -131,20 +133,8 @@ def _put(data: Any, keys: tuple[str, ...], value: Any, path: str) -> Any:
         # Where it was before if it was there, so that the order of keys does not change with the value.
         return {name: put if name == key else kept[name] for name in there} if key in there else {**kept, key: put}
     if isinstance(data, list):
-        items, number = cast("list[Any]", data), _place(key)
+        items, number = cast("Sequence[Any]", data), _place(key)
         if number is None or number >= len(items):
             raise DataPathError(path=path, reason=f"the list there has {len(items)} items, and none at {key!r}")
         return [_put(each, rest, value, path) if n == number else copied(each) for n, each in enumerate(items)]
-    raise DataPathError(path=path, reason=f"{_kind(data)} is before {key!r}")
-
-
-def _kind(value: Any) -> str:
-    names = {
-        str: "a text",
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-        list: "a list",
-        dict: "an object",
-    }
-    return "null" if value is None else names.get(type(value), type(value).__name__)
+    raise DataPathError(path=path, reason=f"{kind_of(data)} is before {key!r}")

@@ -51,9 +51,8 @@ class Flow:
         """Return the steps that are to be performed, by what the run was given."""
         return [step for step in self.definition.steps if self.applies(step, self.data)]
 
-    @property
-    def first(self) -> Step:
-        """The step that a conditional workflow begins with."""
+    def begin(self) -> Step | None:
+        """Return the step that a conditional workflow begins with."""
         definition = self.definition
         return definition.steps[0] if definition.start is None else definition.step(definition.start)
 

@@ -3,7 +3,7 @@
 Invariant: no event holds more than one page, unless the items came with the start of the run.
 """
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from perdure.actors.workflows.defined.calling import Way
 from perdure.actors.workflows.defined.data import MISSING, look_up
@@ -35,9 +35,8 @@ class Items:
         """
         if self._source is None:
             size = self._flow.definition.page_size
-            page = self._items_in(self._flow.data)[self._pages * size : (self._pages + 1) * size]
             self._pages += 1
-            return page
+            return self._items_in(self._flow.data)[(self._pages - 1) * size : self._pages * size]
         page: list[Any] = []
         while not page and not self._is_over:
             page = await self._ask(self._source)
@@ -60,4 +59,4 @@ class Items:
             return []
         if not isinstance(items, list):
             raise self._flow.broken(f"{self._flow.definition.items} is not a list of items", "InvalidItems")
-        return cast("list[Any]", items)
+        return items  # pyright: ignore[reportUnknownVariableType] # JSON

@@ -73,7 +73,7 @@ class Triggers:
             self._waiting = [step for step in self._waiting if step not in self._due]
 
     def _fits(self, trigger: Trigger, event: PublishedEvent) -> bool:
-        data = event.data if isinstance(event.data, dict) else {"value": event.data}
+        data: Data = event.data if isinstance(event.data, dict) else {"value": event.data}
         return trigger.event == event.type and self._flow.judge(trigger.filter, data).holds
 
 

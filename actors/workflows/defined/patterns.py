@@ -47,7 +47,7 @@ async def fan_out_fan_in(flow: Flow) -> Data:
 
 async def conditional(flow: Flow) -> Data:
     """From step to step, wherever the data lead; a step that is reached too often ends it."""
-    data, path, step = flow.data, list[PathEntry](), flow.first
+    data, path, step = flow.data, list[PathEntry](), flow.begin()
     while step is not None:
         way = flow.visit(step)
         if flow.applies(step, data, way.key):

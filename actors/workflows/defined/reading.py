@@ -7,7 +7,7 @@ Invariant: whatever is read, the answer is a definition or `InvalidDefinitionErr
 import json
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import UnionType
@@ -18,7 +18,7 @@ import msgspec
 from perdure.actors.kernel.payloads import Redaction, encode_payload
 from perdure.actors.workflows.defined.errors import Fault, InvalidDefinitionError
 from perdure.actors.workflows.defined.model import WorkflowDefinition
-from perdure.actors.workflows.defined.wording import nearest, under
+from perdure.actors.workflows.defined.wording import kind_of, nearest, under
 from perdure.store.errors import PayloadTooLargeError, UnencodableError
 
 Source: TypeAlias = str | bytes | os.PathLike[str] | Mapping[str, Any] | WorkflowDefinition
@@ -134,7 +134,7 @@ def _is_deep(value: Any, left: int) -> bool:
         value = list(cast("dict[str, Any]", value).values())
     if not isinstance(value, list):
         return False
-    return left == 0 or any(_is_deep(each, left - 1) for each in cast("list[Any]", value))
+    return left == 0 or any(_is_deep(each, left - 1) for each in cast("Sequence[Any]", value))
 
 
 # Field by field, so that all faults are told and not only the first: msgspec stops there.
@@ -168,9 +168,9 @@ def _fields(struct: type[msgspec.Struct]) -> dict[str, _Field]:
 def _shaped(value: Any, struct: type[msgspec.Struct], at: str, faults: list[Fault]) -> msgspec.Struct | None:
     """Return *value* as a *struct*, or None with more *faults*."""
     if not isinstance(value, Mapping):
-        faults.append(Fault(at, f"it is an object, not {_kind(value)}"))
+        faults.append(Fault(at, f"it is an object, not {kind_of(value)}"))
         return None
-    given, fields, before = cast("Mapping[Any, Any]", value), _fields(struct), len(faults)
+    given, fields, before = cast("Mapping[str, Any]", value), _fields(struct), len(faults)
     faults.extend(Fault(under(at, key), _unknown(str(key), fields)) for key in given if key not in fields)
     faults.extend(
         Fault(under(at, f.wire), "it is missing") for f in fields.values() if f.is_required and f.wire not in given
@@ -182,9 +182,9 @@ def _shaped(value: Any, struct: type[msgspec.Struct], at: str, faults: list[Faul
 def _read(value: Any, field: _Field, at: str, faults: list[Fault]) -> Any:
     if field.struct is not None and field.is_many:
         if isinstance(value, (list, tuple)):
-            items = enumerate(cast("list[Any]", value))
+            items = enumerate(cast("Sequence[Any]", value))
             return tuple(_shaped(each, field.struct, f"{at}[{number}]", faults) for number, each in items)
-        faults.append(Fault(at, f"it is a list, not {_kind(value)}"))
+        faults.append(Fault(at, f"it is a list, not {kind_of(value)}"))
         return None
     if field.struct is not None and isinstance(value, Mapping):
         return _shaped(value, field.struct, at, faults)
@@ -202,7 +202,7 @@ def _convert(value: Any, kind: Any, at: str, faults: list[Fault]) -> Any:
         if isinstance(value, str) and (values := _values(kind)):
             faults.append(Fault(at, f"{value!r} is none of its values; {nearest(value, values)}"))
         else:
-            faults.append(Fault(f"{at}{inner.rstrip('`')}", f"it is {words}, not {_kind(value)}"))
+            faults.append(Fault(f"{at}{inner.rstrip('`')}", f"it is {words}, not {kind_of(value)}"))
         return None
 
 
@@ -217,22 +217,16 @@ def _words(kind: Any) -> str:
     """Return what a type is to somebody who writes JSON."""
     if get_origin(kind) in (Union, UnionType):
         return " or ".join(dict.fromkeys(_words(option) for option in get_args(kind) if option is not type(None)))
-    names = {str: "a text", bool: "true or false", int: "a whole number", float: "a number", tuple: "a list"}
+    names: dict[object, str] = {
+        str: "a text",
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        tuple: "a list",
+    }
     found = names.get(get_origin(kind) or kind, "a text" if get_origin(kind) is Literal else "an object")
     return f"{found} of texts" if get_args(kind)[:1] == (str,) and found == "a list" else found
 
 
 def _unknown(key: str, fields: Mapping[str, Any]) -> str:
     return f"there is no such field; {nearest(key, fields)}"
-
-
-def _kind(value: Any) -> str:
-    names = {
-        str: "a text",
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-        list: "a list",
-        dict: "an object",
-    }
-    return "null" if value is None else names.get(type(value), type(value).__name__)

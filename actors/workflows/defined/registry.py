@@ -108,18 +108,23 @@ class Workflows(Mapping[str, AnyWorkflow]):
             UsageError, InvalidDefinitionError: as `register`.
         """
         self._workflows: dict[str, AnyWorkflow] = {}
+        self._own: dict[str, AnyWorkflow] = {}
         self.known = msgspec.structs.replace(known or Known(), workflows=self)
         self.register_all(workflows)
 
+    def provide(self, workflow: AnyWorkflow) -> None:
+        """Have a workflow of Perdure's own found by its name, and not listed."""
+        self._own[workflow.name] = workflow
+
     def __getitem__(self, name: str) -> AnyWorkflow:
         try:
-            return self._workflows[name]
+            return self._workflows.get(name) or self._own[name]
         except KeyError:
             raise UnknownWorkflowError(workflow=name, known=", ".join(sorted(self._workflows)) or "none") from None
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return a workflow by name, or *default*."""
-        return self._workflows.get(name, default)
+        return self._workflows.get(name) or self._own.get(name, default)
 
     def __contains__(self, name: object) -> bool:
         return name in self._workflows

@@ -27,7 +27,8 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def as_object(self) -> dict[str, Any]:
         """Return what the step returned if it has keys, and nothing otherwise."""
-        return cast("dict[str, Any]", self.data) if isinstance(self.data, dict) else {}
+        data: Any = self.data
+        return cast("dict[str, Any]", data) if isinstance(data, dict) else {}
 
 
 class PathEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,10 +103,11 @@ def merge(how: str, results: Sequence[StepResult], reducers: Mapping[str, Reduce
     merged: dict[str, Any] = {}
     owner: dict[str, str] = {}
     for result in given:
-        if not isinstance(result.data, dict):
+        data: Any = result.data
+        if not isinstance(data, dict):
             reason = f"step {result.step_id} returned a {type(result.data).__name__}, which has no keys"
             raise MergeError(reason=reason, step_id=result.step_id, agent=result.agent)
-        for key, value in cast("dict[str, Any]", result.data).items():
+        for key, value in cast("dict[str, Any]", data).items():
             if key in owner and how == "error":
                 reason = f"steps {owner[key]} and {result.step_id} both returned {key!r}"
                 raise MergeError(reason=reason, step_id=result.step_id, agent=result.agent)

@@ -22,9 +22,9 @@ COMPENSATOR: Final = "saga_compensator"
 
 def undoable(flow: Flow, saga: Saga, step: Step, data: Data) -> Way:
     """Return how a step of a saga is called, so that it is undone by what its definition says."""
-    undo, by = step.compensation, saga
+    undo = step.compensation
     if undo is None:
-        return Way(by=by, sender=COORDINATOR, metadata={"saga_id": saga.id})
+        return Way(by=saga, sender=COORDINATOR, metadata={"saga_id": saga.id})
     tool = _undoer(flow, step, undo)
     given = sent(step.input_mapping, step.arguments, data)
     arguments = partial(_arguments, tool, undo, given, saga.id)

@@ -1,4 +1,4 @@
-"""How faults speak of words that are not known. Pure."""
+"""How faults speak of paths, of values, and of words that are not known. Pure."""
 
 import difflib
 import json
@@ -14,6 +14,25 @@ def under(at: str, key: object) -> str:
     if not _PLAIN.fullmatch(word):
         return f"{at}[{json.dumps(word, ensure_ascii=False)}]"
     return f"{at}.{word}" if at else word
+
+
+def kind_of(value: object) -> str:
+    """Return what a value is to somebody who writes JSON."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true or false"
+        case str():
+            return "a text"
+        case int() | float():
+            return "a number"
+        case list():
+            return "a list"
+        case dict():
+            return "an object"
+        case _:
+            return type(value).__name__
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
