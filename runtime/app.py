@@ -3,16 +3,13 @@
 All state is in the log and in what is passed here; two runtimes on two files in one process know nothing of each other.
 """
 
-import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, ParamSpec, Self, TypeAlias, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 import msgspec
-import structlog
-import uuid_utils
 
 from perdure.actors.kernel.answer import Answer
 from perdure.actors.kernel.clock import Clock
@@ -22,74 +19,58 @@ from perdure.actors.kernel.system import ActorSystem
 from perdure.actors.slots.commands import QuarantineSlot
 from perdure.actors.tools.breaker import Command as Forcing
 from perdure.actors.tools.definition import Tool
-from perdure.actors.tools.errors import InvalidArgumentsError, ToolError
-from perdure.actors.tools.invoke import Invoker
 from perdure.actors.tools.outcome import Success
 from perdure.actors.tools.registry import Registry
-from perdure.actors.tools.selection import Candidate, select_best
-from perdure.actors.tools.statistics import ToolStatistics
-from perdure.actors.tools.tool import ForceCircuit, GetToolStatistics
+from perdure.actors.tools.tool import ForceCircuit
 from perdure.actors.triggers.bus import EventBus
 from perdure.actors.triggers.topic import Publish, check_id, check_type, topic_of
-from perdure.actors.workflows.agents.agent import HOME, Agent
+from perdure.actors.workflows.agents.agent import Agent
 from perdure.actors.workflows.agents.pool import Agents
 from perdure.actors.workflows.children import checked_run_id
-from perdure.actors.workflows.commands import GetRun, StartRun
+from perdure.actors.workflows.commands import GetRun
 from perdure.actors.workflows.defined.conditions import Predicate
 from perdure.actors.workflows.defined.known import Known, Reducer
 from perdure.actors.workflows.defined.reading import Source
 from perdure.actors.workflows.defined.registry import Workflows
 from perdure.actors.workflows.defined.stepwise import stepwise_saga
-from perdure.actors.workflows.definition import Workflow, digest, shorter
+from perdure.actors.workflows.definition import Workflow
 from perdure.actors.workflows.engine import Engine
 from perdure.actors.workflows.errors import UnknownWorkflowError
-from perdure.actors.workflows.events import Origin
 from perdure.actors.workflows.failures import Failures
 from perdure.actors.workflows.queue import Queue
 from perdure.actors.workflows.run import RunView
+from perdure.runtime.beginning import Beginnings
 from perdure.runtime.calls import DirectCall, call_tool
-from perdure.runtime.clock import HandMoved, SystemClock
-from perdure.runtime.control.server import ControlServer
-from perdure.runtime.dispatch import parse_arguments, text_of, text_of_error
+from perdure.runtime.clock import SystemClock
+from perdure.runtime.dispatch import dispatched
 from perdure.runtime.executions import Executions, read_executions
 from perdure.runtime.figures import RuntimeStatistics
+from perdure.runtime.figuring import read_figures, select_tool
 from perdure.runtime.following import ask_following
 from perdure.runtime.handle import RunHandle
-from perdure.runtime.life import RUNTIME, CloseRuntime
 from perdure.runtime.lookup import called_tool, named_input
+from perdure.runtime.machinery import Machinery, OpenLog, Parts
 from perdure.runtime.naming import check_conversation, check_place, check_principal, queues_by_name
-from perdure.runtime.opening import begin_life, make_system, resolver, start_clock
+from perdure.runtime.opening import resolver
 from perdure.runtime.options import Options, OptionValues
 from perdure.runtime.questions import OpenQuestion, Questions
-from perdure.runtime.recovery import Reconciler, WaitingRun
-from perdure.runtime.rehearsing import CheckedRun, check_runs
+from perdure.runtime.recovery import WaitingRun
+from perdure.runtime.rehearsing import CheckedRun
 from perdure.runtime.sagas import Sagas
 from perdure.runtime.sandbox.backend import Backend
 from perdure.runtime.sandbox.config import ExecutorConfig
 from perdure.runtime.sandbox.executor import ToolExecutor
 from perdure.runtime.sandbox.operating import reset_slot
-from perdure.runtime.sandbox.tools import RUNTIME as RUNNING
-from perdure.runtime.sandbox.tools import TOOLS as SANDBOX_TOOLS
 from perdure.runtime.sandbox.trajectory import Trajectory
-from perdure.runtime.sandbox.wiring import Wiring
+from perdure.runtime.sandbox.wiring import make_executor
 from perdure.runtime.settings import Settings
-from perdure.runtime.steering import ForkRequest, changed_input, place_of_fork, plan_of_retry
-from perdure.runtime.threads import WorkerThreads
-from perdure.runtime.views import views
-from perdure.store.errors import LogWriteError, PayloadTooLargeError, UnencodableError, UsageError
-from perdure.store.looking import LogOnlyRead
+from perdure.runtime.steering import ForkRequest
+from perdure.store.errors import UsageError
 from perdure.store.protocols import EventLog
-from perdure.store.reader import LogReader
 from perdure.store.records import Query, Recorded, StreamId, stream_id
-from perdure.store.sqlite import SqliteEventLog
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_log = structlog.get_logger("perdure.runtime")
-
-OpenLog: TypeAlias = Callable[[Callable[[LogWriteError], None]], Awaitable[EventLog]]
-"""Opens a log; it is given whom to tell, before anybody else, that the log takes no more writes."""
 
 
 class Runtime:
@@ -142,6 +123,10 @@ class Runtime:
         """
         self.path = Path(path)
         self.settings = settings or Settings()
+        self.redaction = Redaction(self.settings.redacted_keys)
+        self._clock = clock or SystemClock()
+        self.bus = EventBus(clock=lambda: self._clock.moment().now)
+        """The bus of this process, for what need not outlive it."""
         self._tools = Registry(tools)
         self._agents = Agents(
             agents,
@@ -149,30 +134,7 @@ class Runtime:
             max_loaded=self.settings.max_loaded_agents,
             unload_after=self.settings.unload_agents_after,
         )
-        self._queues = queues_by_name(queues)
-        self._secrets = resolver(secrets)
-        self._resume_at_open = resume
-        self._clock = clock or SystemClock()
-        self._make_log = log
-        self.bus = EventBus(clock=lambda: self._clock.moment().now)
-        """The bus of this process, for what need not outlive it."""
-        self.redaction = Redaction(self.settings.redacted_keys)
-        self._is_open = False
-        self._pid = 0
-        """Of the process that opened it: a forked child has a copy, and neither the lock nor the threads."""
-        self._system: ActorSystem
-        self._engine: Engine
-        self._reconciler: Reconciler
-        self._threads: WorkerThreads
-        self._log: EventLog
-        if sandbox is not None and not hasattr(sandbox, "execute_batch"):
-            raise UsageError(f"sandbox=… is where slots are, such as Bubblewrap('slots'), not {sandbox!r}")
-        self._executor = None if sandbox is None else ToolExecutor(sandbox, self._tools, executor)
-        if sandbox is None and executor is not None:
-            raise UsageError("executor=… are settings of slots: pass sandbox=… too")
-        if sandbox is not None:
-            for ours in (each for each in SANDBOX_TOOLS if each.name not in self._tools):
-                self._tools.register(ours)
+        self._executor = make_executor(sandbox, self._tools, executor)
         known = Known(
             agents=self._agents,
             tools=self._tools,
@@ -185,8 +147,37 @@ class Runtime:
         self.sagas = Sagas(self, self._workflows.known)
         """Sagas that the application drives step by step."""
         self._executions = Executions()
-        self._wiring: Wiring | None = None
-        self._control: ControlServer | None = None
+        parts = Parts(
+            path=self.path,
+            settings=self.settings,
+            tools=self._tools,
+            agents=self._agents,
+            workflows=self._workflows,
+            queues=queues_by_name(queues),
+            secrets=resolver(secrets),
+            redaction=self.redaction,
+            clock=self._clock,
+            open_log=log,
+            executor=self._executor,
+            resume=resume,
+        )
+        self._machinery = Machinery(self, parts)
+        self._beginnings = Beginnings(self, self._machinery)
+
+    @property
+    def _engine(self) -> Engine:
+        return self._machinery.engine
+
+    @property
+    def _system(self) -> ActorSystem:
+        return self._machinery.system
+
+    @property
+    def _log(self) -> EventLog:
+        return self._machinery.log
+
+    def _opened(self) -> None:
+        self._machinery.check_open()
 
     # Opening and closing
 
@@ -199,81 +190,8 @@ class Runtime:
             SandboxUnavailableError: this machine cannot isolate commands as asked.
             Whatever an agent that is to be preloaded raises.
         """
-        if self._is_open:
-            raise UsageError("this runtime is open already: make another one for another file")
-        self._pid = os.getpid()
-        self._log = await self._open_log()
-        try:
-            if self._make_log is None:  # only the file's owner, who holds its lock, may have its socket
-                self._control = ControlServer.bind(self, self.path, is_wanted=self.settings.socket)
-            await self._wire()
-        except BaseException:
-            await self._hang_up()
-            self._leave_clock()
-            await self._log.close()
-            raise
-        self._is_open = True
-        try:
-            await self._agents.open(self._threads, self._clock, self._agent_figures)
-            if self._executor is not None:
-                await self._executor.start(resume=self._resume_at_open)
-            if self._resume_at_open:
-                await self._reconciler.resume_open()
-            else:
-                self._engine.queues.open()
-        except BaseException:
-            await self.close()
-            raise
-        if self._control is not None:
-            self._control.listen()
+        await self._machinery.open()
         return self
-
-    async def _open_log(self) -> EventLog:
-        if self._make_log is not None:
-            return await self._make_log(self._log_failed)
-        return await SqliteEventLog.open(
-            self.path, synchronous=self.settings.synchronous, on_failure=self._log_failed, views=views()
-        )
-
-    async def _make_engine(self) -> None:
-        settings, log = self.settings, self._log
-        await start_clock(self._clock, log)
-        self._threads = WorkerThreads(settings.worker_threads)
-        if isinstance(self._clock, HandMoved):
-            self._clock.attach(self._settle)
-        invoker = Invoker(self._threads, self.redaction, self._secrets, self._clock)
-        invoker.prepare = self._prepare_call
-        self._engine = Engine(
-            self._tools,
-            self._workflows,
-            invoker,
-            self._clock,
-            park_after=settings.park_after,
-            max_active=settings.max_active_runs,
-            queues=self._queues.values(),
-        )
-        self._engine.agents = self._agents
-        self._system = make_system(log, self._engine, self._tools, self._clock, settings)
-
-    async def _wire(self) -> None:
-        await self._make_engine()
-        log = self._log
-        await begin_life(log, self._system, self._engine)
-        self._reconciler = Reconciler(log, self._engine, self._clock)
-        if (executor := self._executor) is not None:
-            self._wiring = Wiring(self._engine, self._tools, self.redaction, executor.backend, executor.config)
-            executor.attach(self._wiring.surroundings(self._system))
-            self._engine.on_closed = executor.run_ended
-
-    def _prepare_call(self) -> None:
-        """Set what a tool may find in the context of its call."""
-        HOME.set(self._agents)
-        if self._executor is not None:
-            RUNNING.set(self)
-
-    async def _agent_figures(self, agent: Agent) -> ToolStatistics:
-        figures: ToolStatistics = await self.ask(agent.tool.stream(None), GetToolStatistics())
-        return figures
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
@@ -286,25 +204,7 @@ class Runtime:
         Raises:
             LogWriteError: the log failed; what was acknowledged is safe.
         """
-        if not self._is_open:
-            return
-        self._is_open = False
-        if os.getpid() != self._pid:
-            return
-        try:
-            if self._control is not None:
-                self._control.close_begins()
-            await self._reconciler.stop()
-            await self._engine.stop(self.settings.drain.total_seconds())
-            await self._hang_up()
-            await self._detach()
-            self._system.ref(RUNTIME).tell(CloseRuntime())
-            await self._system.stop()
-        finally:
-            await self._hang_up()
-            self._threads.close()
-            await self._log.close()
-            self._leave_clock()
+        await self._machinery.close()
 
     async def abandon(self) -> None:
         """End as `kill -9` would, as far as a process that lives on can; for tests of recovery. Idempotent.
@@ -313,59 +213,7 @@ class Runtime:
         and async tools run, and threads go on to the end of their calls, whose results are dropped. Whoever waits for a
         run gets `LogWriteError`.
         """
-        if not self._is_open:
-            return
-        self._is_open = False
-        self._log.abandon()
-        if self._control is not None:
-            await self._control.abandon()
-        abandoned = LogWriteError(detail="the runtime was abandoned")
-        self._engine.log_failed(abandoned)
-        if self._executor is not None:
-            self._executor.log_failed(abandoned)
-        await self._reconciler.stop()
-        await self._engine.stop(0)
-        await self._detach()
-        with contextlib.suppress(LogWriteError):
-            await self._system.stop()
-        self._threads.close()
-        self._leave_clock()
-
-    async def _hang_up(self) -> None:
-        control, self._control = self._control, None
-        if control is not None:
-            control.close_begins()
-            await control.close()
-
-    async def _detach(self) -> None:
-        await self._agents.close()
-        if self._executor is not None:
-            await self._executor.detach()
-        if self._wiring is not None:
-            await self._wiring.aclose()
-
-    async def _settle(self) -> bool:
-        """Wait until no other thread works for this runtime; return whether one did."""
-        return any([await self._log.settle(), await self._threads.flights.settle()])
-
-    def _leave_clock(self) -> None:
-        if isinstance(self._clock, HandMoved):
-            self._clock.detach(self._settle)
-
-    def _log_failed(self, error: BaseException) -> None:
-        _log.error("the log failed: the runtime stops", error=str(error))
-        if self._is_open:
-            failure = LogWriteError(detail=error.detail if isinstance(error, LogWriteError) else str(error))
-            self._engine.log_failed(failure)
-            if self._executor is not None:
-                self._executor.log_failed(failure)
-
-    def _opened(self) -> None:
-        if not self._is_open:
-            raise UsageError("the runtime is not open: write `async with Runtime(…) as rt:` and use rt inside")
-        if os.getpid() != self._pid:
-            detail = f"process {self._pid} opened this runtime and is its owner: a forked child cannot use it"
-            raise UsageError(f"{detail}; read the log with `perdure ps`, or let the parent do the work")
+        await self._machinery.abandon()
 
     # Runs
 
@@ -379,7 +227,7 @@ class Runtime:
         """
         return await self.with_options().start(workflow, *args, **kwargs)
 
-    def with_options(
+    def with_options(  # noqa: PLR0913 - what a start may say, all by keyword
         self,
         *,
         id: str | None = None,
@@ -413,7 +261,7 @@ class Runtime:
         """
         check_conversation(conversation)
         check_principal(principal)
-        check_place(queue, priority, partition, self._queues)
+        check_place(queue, priority, partition, self._machinery.parts.queues)
         values = OptionValues(
             id=id,
             deadline=deadline,
@@ -437,26 +285,7 @@ class Runtime:
         self._opened()
         if self._workflows.get(workflow.name) is not workflow:
             raise UsageError(f"{workflow.name} is not registered: Runtime(…, workflows=[{workflow.name}])")
-        return RunHandle(self, await self._start(workflow.name, data, options), workflow.result_decoder)
-
-    async def _start(self, workflow: str, data: bytes, options: OptionValues, origin: Origin | None = None) -> str:
-        run = str(uuid_utils.uuid7()) if options.id is None else checked_run_id(options.id)
-        known = self._workflows.get(workflow)
-        limit = shorter(options.deadline, None if known is None else known.timeout)
-        until = None if limit is None else self._clock.moment().now + limit // timedelta(microseconds=1)
-        command = StartRun(
-            workflow,
-            msgspec.Raw(data),
-            digest(workflow, data),
-            self._engine.life,
-            until,
-            options.conversation,
-            options.principal,
-            forked_from=origin,
-            place=options.place,
-        )
-        await self.ask(stream_id(f"run/{run}"), command, principal=options.principal)
-        return run
+        return RunHandle(self, await self._beginnings.start(workflow.name, data, options), workflow.result_decoder)
 
     async def start_named(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: OptionValues
@@ -468,6 +297,15 @@ class Runtime:
         """
         workflow = self.workflow(name)
         return await self.start_run(workflow, named_input(workflow, args, kwargs, self.redaction), options)
+
+    async def start_data(self, name: str, data: Mapping[str, Any], options: OptionValues) -> RunHandle[Any]:
+        """Start a run of a registered workflow from one object: all that it takes, or its arguments by name.
+
+        Raises:
+            UnknownWorkflowError: there is none.
+        """
+        takes_data = self.workflow(name).takes_data
+        return await self.start_named(name, (data,) if takes_data else (), {} if takes_data else data, options)
 
     def workflow(self, name: str) -> Workflow[..., Any]:
         """Return the workflow that is registered under a name.
@@ -484,28 +322,12 @@ class Runtime:
     async def retry_run(self, run: str, who: str | None) -> str | None:
         """Have a run tried again; return the step that it failed of. See `RunHandle.retry`."""
         self._opened()
-        command = await plan_of_retry(self._system, checked_run_id(run))
-        await self.ask(stream_id(f"run/{run}"), command, principal=who)
-        return command.fact.step
+        return await self._beginnings.retry(run, who)
 
     async def fork_run(self, run: str, asked: ForkRequest) -> str:
         """Start a run that begins where another one was before a step; return its id. See `RunHandle.fork`."""
         self._opened()
-        place = await place_of_fork(self._system, checked_run_id(run), asked.step)
-        name, data = place.started.workflow, changed_input(place.started, asked.changed)
-        if name in self._workflows:
-            self._workflows[name].decode_input(data)
-        queue = place.started.place
-        options = OptionValues(
-            id=asked.id,
-            deadline=asked.deadline,
-            conversation=place.started.conversation,
-            principal=asked.who or place.principal,
-            queue=None if queue is None else queue.queue,
-            priority=0 if queue is None else queue.priority,
-            partition=None if queue is None else queue.partition,
-        )
-        return await self._start(name, data, options, place.origin)
+        return await self._beginnings.fork(run, asked)
 
     def run(self, run_id: str, workflow: Workflow[..., R] | None = None) -> RunHandle[R]:
         """Return a handle to a run by its id, whether it exists or not; with *workflow*, its result is typed."""
@@ -542,7 +364,7 @@ class Runtime:
         return found.open(self._clock.moment().now)
 
     async def execute(self, workflow_id: str, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Run a workflow to its end; return its `workflow_id`, `status` ("completed"), `result` and `duration` (seconds).
+        """Run a workflow to its end; return `workflow_id`, `status` ("completed"), `result` and `duration` (seconds).
 
         It is a run like any other: with an id (`with_options(id=…).execute(…)`) the caller can ask again after a crash.
         Cancelling the wait does not cancel the run.
@@ -572,7 +394,7 @@ class Runtime:
         """
         self._opened()
         await read_executions(self, self._executions)
-        figures = {agent.name: await self._agent_figures(agent) for agent in self._agents.values()}
+        figures = {agent.name: await self._machinery.agent_figures(agent) for agent in self._agents.values()}
         breakers = {name: {"state": one.state, "failure_count": one.failures} for name, one in figures.items()}
         return {**self._executions.figures(), "circuit_breakers": breakers}
 
@@ -620,15 +442,7 @@ class Runtime:
     ) -> str:
         """Make a call as a model asks for it, with options. See `dispatch`."""
         self._opened()
-        try:
-            tool = self._tools[name]
-            data = tool.encode_arguments((), parse_arguments(name, arguments), self.redaction)
-            success = await self.call_encoded(tool, data, options)
-        except ToolError as error:
-            return text_of_error(error)
-        except (PayloadTooLargeError, UnencodableError) as error:
-            return text_of_error(InvalidArgumentsError(detail="", tool=name, reason=str(error)))
-        return text_of(success.result)
+        return await dispatched(self, name, arguments, options)
 
     async def select(self, required: Iterable[str], *, partial: bool = False) -> Tool[..., Any] | None:
         """Return the tool that has all these capabilities (with *partial*, most of them), or None.
@@ -636,13 +450,7 @@ class Runtime:
         Tools that are not available, or whose circuit is open, are chosen only if there is no other. On ties the first
         one registered is.
         """
-        candidates: list[Candidate] = []
-        for tool in self._tools.in_order():
-            figures: ToolStatistics = await self.ask(tool.stream(None), GetToolStatistics())
-            usable = figures.state != "open" and self._tools.is_available(tool.name)
-            candidates.append(Candidate(tool.name, tool.offer.capabilities, usable))
-        name = select_best(candidates, frozenset(required), partial=partial)
-        return None if name is None else self._tools[name]
+        return await select_tool(self._tools, self.ask, required, partial=partial)
 
     async def force_circuit(
         self, tool: str, to: Forcing, *, because: str, who: str | None = None, conversation: str | None = None
@@ -727,23 +535,12 @@ class Runtime:
             UsageError: the runtime is open, or its log is not a file.
             LogNotFoundError, NotALogError, SchemaTooNewError: the file cannot be read.
         """
-        if self._is_open or self._make_log is not None:
-            raise UsageError("check() is for a runtime on a file that is not open yet: Runtime('agents.db', …)")
-        with LogReader.open(self.path) as reader:
-            self._log = LogOnlyRead(reader)
-            await self._make_engine()
-            try:
-                await self._engine.attach(self._system, 0)
-                return await check_runs(self._engine, self._log)
-            finally:
-                await self._engine.stop(0)
-                self._threads.close()
-                self._leave_clock()
+        return await self._machinery.check()
 
     async def waiting(self) -> list[WaitingRun]:
         """Return the open runs that are not in memory and what each waits for."""
         self._opened()
-        return await self._reconciler.waiting()
+        return await self._machinery.reconciler.waiting()
 
     async def resume(self, run: str | None = None) -> None:
         """Bring back every open run that does not sleep; what opening does unless told `resume=False`.
@@ -755,9 +552,9 @@ class Runtime:
         if run is None:
             if self._executor is not None:
                 await self._executor.resume()
-            await self._reconciler.resume_open()
+            await self._machinery.reconciler.resume_open()
         else:
-            await self._reconciler.resume_run(stream_id(f"run/{run}"))
+            await self._machinery.reconciler.resume_run(stream_id(f"run/{run}"))
 
     async def until_idle(self) -> None:
         """Wait until no run can go on by itself now: each open one sleeps, waits for somebody or for its code.
@@ -776,19 +573,7 @@ class Runtime:
     async def statistics(self) -> RuntimeStatistics:
         """Return the figures of the runtime; those of tools are folds of the log, which a restart does not zero."""
         self._opened()
-        streams = {f"tool/{name}" for name in self._tools}
-        streams |= {shell.stream for shell in self._system.directory.shells("tool/")}
-        figures = {s.partition("/")[2]: await self.ask(StreamId(s), GetToolStatistics()) for s in sorted(streams)}
-        return RuntimeStatistics(
-            life=self._engine.life,
-            runs_in_memory=len(self._engine),
-            actors_in_memory=len(self._system.directory),
-            failed_actors={str(stream): reason for stream, reason in self._system.directory.parked().items()},
-            tools=figures,
-            log=self._log.statistics(),
-            slots=None if self._executor is None else self._executor.statistics(),
-            queues=dict(self._engine.queues.statistics()),
-        )
+        return await read_figures(self._machinery, self.ask)
 
     async def read(self, query: Query) -> list[Recorded]:
         """Return one page of the durable events that match."""

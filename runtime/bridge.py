@@ -107,6 +107,20 @@ class BlockingRuntime:
         """Call a tool once, outside of a run. See `Runtime.call`."""
         return self.wait(self._runtime.call(tool, *args, **kwargs))
 
+    def execute(
+        self, workflow_id: str, data: Mapping[str, Any] | None = None, *, id: str | None = None
+    ) -> dict[str, Any]:
+        """Run a workflow to its end, with an id where one is given. See `Runtime.execute`."""
+        return self.wait(self._runtime.with_options(id=id).execute(workflow_id, data))
+
+    def publish(self, type: str, data: object = None, *, id: str | None = None, who: str | None = None) -> bool:
+        """Publish an event; durable on return. See `Runtime.publish`."""
+        return self.wait(self._runtime.publish(type, data, id=id, who=who))
+
+    def get_stats(self) -> dict[str, Any]:
+        """Return the figures of defined workflows and of agents. See `Runtime.get_stats`."""
+        return self.wait(self._runtime.get_stats())
+
     def trajectory(self, trajectory_id: str) -> "BlockingTrajectory":
         """Return the handle of a sequence of calls that shares one slot. See `Runtime.trajectory`."""
         return BlockingTrajectory(self, self._runtime.trajectory(trajectory_id))

@@ -20,9 +20,8 @@ from perdure.actors.workflows.errors import (
 from perdure.store.records import Query, Recorded, StreamId
 
 if TYPE_CHECKING:
-    from perdure.actors.workflows.failures import Failures
-    from perdure.runtime.handle import RunHandle
     from perdure.runtime.options import OptionValues
+    from perdure.runtime.reach import Reach
 
 _ENDS = ("run-completed", "run-failed", "run-cancelled")
 
@@ -39,19 +38,14 @@ class _Failed(msgspec.Struct, frozen=True):
     result: Any = None
 
 
-async def execute(runtime: Any, options: "OptionValues", workflow_id: str, data: dict[str, Any]) -> dict[str, Any]:
+async def execute(runtime: "Reach", options: "OptionValues", workflow_id: str, data: dict[str, Any]) -> dict[str, Any]:
     """Run a workflow to its end. See `Runtime.execute`."""
-    workflow = runtime.workflow(workflow_id)
     run = options.id or str(uuid_utils.uuid7())
-    named = runtime.start_named(
-        workflow_id, (data,) if workflow.takes_data else (), {} if workflow.takes_data else data,
-        msgspec.structs.replace(options, id=run),
-    )  # fmt: skip
-    failures: Failures = runtime.failures
+    failures = runtime.failures
     failures.expect(run)
     cause: BaseException | None = None
     try:
-        handle: RunHandle[Any] = await named
+        handle = await runtime.start_data(workflow_id, data, msgspec.structs.replace(options, id=run))
         result = await handle.result()
         spent = await _duration(runtime, run)
         return {"workflow_id": workflow_id, "status": "completed", "result": result, "duration": spent}
@@ -70,7 +64,7 @@ def _told(workflow_id: str, error: Exception, status: str, text: str) -> Workflo
     return WorkflowFailedError(workflow_id=workflow_id, error_type=type(error).__name__, error=text, status=status)
 
 
-async def _failure(runtime: Any, workflow_id: str, run: str) -> WorkflowFailedError:
+async def _failure(runtime: "Reach", workflow_id: str, run: str) -> WorkflowFailedError:
     (end,) = await runtime.read(Query(stream=StreamId(f"run/{run}"), types=_ENDS, newest_first=True, limit=1))
     fact = msgspec.json.decode(end.data or "{}", type=_Failed)
     is_late = fact.error_type == "DeadlineExceededError"
@@ -92,7 +86,7 @@ def _original(error: BaseException | None) -> BaseException | None:
     return error
 
 
-async def _duration(runtime: Any, run: str) -> float:
+async def _duration(runtime: "Reach", run: str) -> float:
     """Return the seconds between a run's first event and its end."""
     stream = StreamId(f"run/{run}")
     first: Recorded

@@ -15,6 +15,7 @@ from perdure.actors.tools.breaker import Command as Forcing
 from perdure.actors.tools.definition import Tool
 from perdure.actors.tools.outcome import Success
 from perdure.actors.workflows.definition import Workflow
+from perdure.actors.workflows.failures import Failures
 from perdure.actors.workflows.run import RunView
 from perdure.runtime.handle import RunHandle
 from perdure.runtime.options import OptionValues
@@ -61,6 +62,23 @@ class Reach(Protocol):
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: OptionValues
     ) -> RunHandle[Any]:
         """Start a run of the workflow of that name, which the owner of the log has."""
+        ...
+
+    async def start_data(self, name: str, data: Mapping[str, Any], options: OptionValues) -> RunHandle[Any]:
+        """Start a run of the workflow of that name from one object."""
+        ...
+
+    @property
+    def failures(self) -> Failures:
+        """The exceptions that runs end with where this program can know them."""
+        ...
+
+    async def get_stats(self) -> dict[str, Any]:
+        """Return the figures of defined workflows and of agents."""
+        ...
+
+    async def publish(self, type: str, data: object = None, *, id: str | None = None, who: str | None = None) -> bool:
+        """Publish an event; return whether it is new."""
         ...
 
     async def retry_run(self, run: str, who: str | None) -> str | None:

@@ -25,8 +25,8 @@ class CheckedRun(msgspec.Struct, frozen=True):
     run: str
     workflow: str
     verdict: Verdict
-    """`fits`; `differs` at `step`: it would be parked as a mismatch; `needs an upcaster`: what is recorded cannot be read
-    any more; `has no code`: its workflow is not registered, and it would wait."""
+    """`fits`; `differs` at `step`: it would be parked as a mismatch; `needs an upcaster`: what is recorded cannot be
+    read any more; `has no code`: its workflow is not registered, and it would wait."""
     step: str = ""
     account: str = ""
     """What is recorded beside what the code does now."""

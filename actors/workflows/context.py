@@ -447,7 +447,7 @@ class Context:
             As `call`.
         """
         if not approval.is_approved:
-            raise UsageError(f"{approval.tool.name} is {approval.outcome}: look at approval.is_approved first")
+            raise UsageError(f"{approval.tool.name} is {approval.outcome}: look at is_approved first")
         branch = enter()
         try:
             arguments = approval.arguments

@@ -1,5 +1,7 @@
 """What can go wrong with a run, and the signals that are no errors."""
 
+from typing import Any
+
 from perdure.store.errors import PerdureError, UsageError
 
 
@@ -37,7 +39,7 @@ class WorkflowFailedError(OrchestrationError):
     error: str
     status: str = "failed"
     """`failed`; `compensated`: a saga that undid all that it had done; `timed_out`; `cancelled`."""
-    result: object = None
+    result: Any = None
 
 
 class UnknownWorkflowError(OrchestrationError, LookupError):

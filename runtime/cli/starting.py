@@ -58,7 +58,8 @@ def requested(target: str, db: Path, given: str | None, run: str | None, *, as_j
     with aside():
         application = load(path)
     workflow = application.workflow(name)
-    data = workflow.encode_input((), arguments, Redaction(Settings().redacted_keys))
+    args, by_name = ((arguments,), {}) if workflow.takes_data else ((), arguments)
+    data = workflow.encode_input(args, by_name, Redaction(Settings().redacted_keys))
     return Request(db, application, workflow, data, run, as_json)
 
 

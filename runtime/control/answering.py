@@ -31,6 +31,7 @@ from perdure.runtime.control.messages import (
     Resume,
     RetryRun,
     Start,
+    StartData,
     StartNamed,
     Statistics,
     Waiting,
@@ -70,6 +71,8 @@ async def answer(  # noqa: C901 - one case a request
             return encode(await _start(runtime, request))
         case StartNamed(workflow=name, args=args, kwargs=kwargs, options=values):
             return encode((await runtime.start_named(name, args, kwargs, _checked(runtime, values))).id)
+        case StartData(workflow=name, data=data, options=values):
+            return encode((await runtime.start_data(name, data, _checked(runtime, values))).id)
         case Ended(run=name):
             return encode(await runtime.ended(runtime.run(name).id))
         case RetryRun(run=name, who=who):

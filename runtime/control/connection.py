@@ -20,6 +20,7 @@ from perdure.actors.tools.definition import Tool
 from perdure.actors.tools.outcome import Success
 from perdure.actors.workflows.children import checked_run_id
 from perdure.actors.workflows.definition import Workflow
+from perdure.actors.workflows.failures import Failures
 from perdure.actors.workflows.run import RunView
 from perdure.runtime.control import messages
 from perdure.runtime.control.line import Line
@@ -170,6 +171,21 @@ class Connection:
         run: str = await self._request(messages.StartNamed(name, given[0], given[1], options))
         return RunHandle(self, run, None)
 
+    async def start_data(self, name: str, data: Mapping[str, Any], options: OptionValues) -> RunHandle[Any]:
+        """Start a run of the workflow that the owner knows by a name, from one object; durable on return."""
+        given = msgspec.json.decode(self.encode(dict(data), f"the input of {name}"))
+        run: str = await self._request(messages.StartData(name, given, options))
+        return RunHandle(self, run, None)
+
+    async def execute(self, workflow_id: str, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Run a workflow of the owner's to its end; return what came of it.
+
+        Raises:
+            WorkflowFailedError: as `Runtime.execute`, without the original exception: that stays in the owner.
+            UnknownWorkflowError: the owner has no such workflow.
+        """
+        return await self.with_options().execute(workflow_id, data)
+
     def run(self, run_id: str, workflow: Workflow[..., R] | None = None) -> RunHandle[R]:
         """Return a handle to a run by its id, whether it exists or not; with *workflow*, its result is typed."""
         return RunHandle(self, checked_run_id(run_id), None if workflow is None else workflow.result_decoder)
@@ -303,6 +319,11 @@ class Connection:
         return found
 
     # What handles need
+
+    @property
+    def failures(self) -> Failures:
+        """No exceptions: those that runs end with stay in the owner."""
+        return Failures()
 
     @property
     def redaction(self) -> Redaction:

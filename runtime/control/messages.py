@@ -84,6 +84,14 @@ class StartNamed(Request, frozen=True, tag="start-named"):
     options: OptionValues
 
 
+class StartData(Request, frozen=True, tag="start-data"):
+    """Start a run from one object: all that it takes, or its arguments by name."""
+
+    workflow: str
+    data: dict[str, Any]
+    options: OptionValues
+
+
 class Ended(Request, frozen=True, tag="ended"):
     """Wait for a run's end."""
 
@@ -203,7 +211,7 @@ class Withdraw(Request, frozen=True, tag="withdraw"):
 
 
 AnyRequest: TypeAlias = (
-    Ask | Start | StartNamed | Ended | RetryRun | ForkRun | Publish | CallTool | Dispatch | ForceCircuit
+    Ask | Start | StartNamed | StartData | Ended | RetryRun | ForkRun | Publish | CallTool | Dispatch | ForceCircuit
     | QuarantineSlot | ResetSlot | Resume | Questions | Waiting | Statistics | WorkflowStatistics
     | ReadPage | Follow | ReadBlob | Withdraw
 )  # fmt: skip
@@ -211,6 +219,7 @@ AnyRequest: TypeAlias = (
 ANSWERS: Final[dict[type[Request], Any]] = {
     Start: str,
     StartNamed: str,
+    StartData: str,
     Ended: RunView,
     RetryRun: str | None,
     ForkRun: str,

@@ -451,7 +451,7 @@ def test_a_slow_reader_holds_a_bounded_part_of_the_answers(tmp_path: Path) -> No
             async with connect(tmp_path / "a.db") as quick:
                 for _ in range(20):
                     await quick.questions()
-            (one,) = [each for each in rt._control._sessions if len(each._tasks) > 1]  # type: ignore[union-attr]
+            (one,) = [each for each in rt._machinery._control._sessions if len(each._tasks) > 1]  # type: ignore[union-attr]
             assert len(one._tasks) <= session.IN_FLIGHT
             sending.cancel()
             await asyncio.wait([sending])
@@ -580,8 +580,8 @@ def test_a_forked_child_holds_no_connection_and_cannot_use_one(tmp_path: Path) -
     async def scenario() -> int:
         async with owner(tmp_path) as rt, connect(tmp_path / "a.db") as outside:
             await outside.questions()
-            listener = rt._control._bound.socket  # type: ignore[union-attr]
-            (accepted,) = rt._control._sessions.values()  # type: ignore[union-attr]
+            listener = rt._machinery._control._bound.socket  # type: ignore[union-attr]
+            (accepted,) = rt._machinery._control._sessions.values()  # type: ignore[union-attr]
             line = outside._line
             assert line is not None
             pid = os.fork()

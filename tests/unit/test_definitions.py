@@ -106,6 +106,11 @@ def test_json_toml_files_and_python_give_the_same_definition(tmp_path: Path) -> 
     assert [load_definition(source) for source in sources] == [PYTHON] * len(sources)
 
 
+def test_a_file_that_is_no_definition_by_its_name_is_not_opened(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"ends with .json or .toml, which agents.db does not"):
+        load_definition(tmp_path / "agents.db")
+
+
 def test_every_fault_of_the_shape_is_told_with_its_path() -> None:
     bad = step(timout=5, agent=3, retry={"max_retries": "x"}, on={}, input_mapping={"q": 1}, effect="reads")
 

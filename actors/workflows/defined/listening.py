@@ -6,7 +6,7 @@ so each event is looked at once, whatever has run meanwhile.
 
 import json
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from perdure.actors.triggers.wanted import On, PublishedEvent
 from perdure.actors.workflows.defined.calling import Data
@@ -73,7 +73,8 @@ class Triggers:
             self._waiting = [step for step in self._waiting if step not in self._due]
 
     def _fits(self, trigger: Trigger, event: PublishedEvent) -> bool:
-        data: Data = event.data if isinstance(event.data, dict) else {"value": event.data}
+        given: Any = event.data
+        data = cast("Data", given) if isinstance(given, dict) else {"value": given}
         return trigger.event == event.type and self._flow.judge(trigger.filter, data).holds
 
 

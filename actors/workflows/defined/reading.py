@@ -19,7 +19,7 @@ from perdure.actors.kernel.payloads import Redaction, encode_payload
 from perdure.actors.workflows.defined.errors import Fault, InvalidDefinitionError
 from perdure.actors.workflows.defined.model import WorkflowDefinition
 from perdure.actors.workflows.defined.wording import kind_of, nearest, under
-from perdure.store.errors import PayloadTooLargeError, UnencodableError
+from perdure.store.errors import PayloadTooLargeError, UnencodableError, UsageError
 
 Source: TypeAlias = str | bytes | os.PathLike[str] | Mapping[str, Any] | WorkflowDefinition
 """A definition, plain data, the text of one in JSON or TOML, or the path of a file of these."""
@@ -36,12 +36,15 @@ def load_definition(source: Source) -> WorkflowDefinition:
 
     Raises:
         InvalidDefinitionError: it does not fit; names every fault with its path.
+        UsageError: a path ends with neither .json nor .toml.
         OSError: the file cannot be read.
     """
     if isinstance(source, (WorkflowDefinition, Mapping)):
         return from_data(source)
     if isinstance(source, os.PathLike) or (isinstance(source, str) and _is_path(source)):
         path = Path(source)
+        if path.suffix.lower() not in (".json", ".toml"):  # never the log, whose locks would fall with any close
+            raise UsageError(f"a file of a definition ends with .json or .toml, which {path.name} does not")
         return (from_toml if path.suffix.lower() == ".toml" else from_json)(path.read_bytes())
     text = _text(source)
     return from_json(text) if text.lstrip().startswith(("{", "[")) else from_toml(text)
