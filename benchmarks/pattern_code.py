@@ -4,9 +4,9 @@ from typing import Any, Final
 
 from perdure import Context, tool, workflow
 
-STEPS: Final = 5
-ITEMS: Final = 20
 NAMES: Final = ("a", "b", "c", "d", "e")
+STEPS: Final = len(NAMES)
+ITEMS: Final = 20
 
 
 @tool
@@ -62,10 +62,11 @@ async def fan_out_fan_in(ctx: Context, data: dict[str, Any]) -> dict[str, int]:
 
 @workflow
 async def conditional(ctx: Context, data: dict[str, Any]) -> int:
-    done, x = 0, int(data["x"])
-    while done < STEPS:
+    x: int = data["x"]
+    for _ in range(STEPS):
         x = await ctx.call(increment, x)
-        done += 1
+        if x < 0:
+            break
     return x
 
 
@@ -86,7 +87,7 @@ async def map_reduce(ctx: Context, data: dict[str, Any]) -> int:
 @workflow
 async def event_driven(ctx: Context, data: dict[str, Any]) -> int:
     x: int = data["x"]
-    for _ in range(STEPS):
-        await ctx.event("tick")
+    for name in NAMES:
+        await ctx.event(f"tick.{name}")
         x = await ctx.call(increment, x)
     return x

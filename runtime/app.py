@@ -38,7 +38,7 @@ from perdure.actors.workflows.engine import Engine
 from perdure.actors.workflows.errors import UnknownWorkflowError
 from perdure.actors.workflows.failures import Failures
 from perdure.actors.workflows.queue import Queue
-from perdure.actors.workflows.run import RunView
+from perdure.actors.workflows.state import RunView
 from perdure.runtime.beginning import Beginnings
 from perdure.runtime.calls import DirectCall, call_tool
 from perdure.runtime.clock import SystemClock

@@ -39,7 +39,7 @@ class Beginnings:
         command = StartRun(
             workflow,
             msgspec.Raw(data),
-            digest(workflow, data),
+            digest(workflow, data) if known is None else known.input_digest(data),
             self._machinery.engine.life,
             until,
             options.conversation,

@@ -14,7 +14,7 @@ from perdure.actors.slots.calls import ToolResult
 from perdure.actors.slots.commands import TrajectoryView
 from perdure.actors.tools.definition import Tool
 from perdure.actors.workflows.definition import Workflow
-from perdure.actors.workflows.run import RunView
+from perdure.actors.workflows.state import RunView
 from perdure.runtime.app import Runtime
 from perdure.runtime.figures import RuntimeStatistics
 from perdure.runtime.handle import RunHandle
@@ -223,6 +223,18 @@ class BlockingRun(Generic[R]):
     def reject(self, question: str, reason: str = "", *, who: str) -> None:
         """Reject a call of the run; durable on return. See `RunHandle.reject`."""
         self._front.wait(self._handle.reject(question, reason, who=who))
+
+    def settle_done(self, step: str, result: object = None) -> None:
+        """Say that a step in doubt happened, with this result. See `RunHandle.settle_done`."""
+        self._front.wait(self._handle.settle_done(step, result))
+
+    def settle_not_done(self, step: str, *, because: str = "settled by the application") -> None:
+        """Say that a step in doubt did not happen; it is made again. See `RunHandle.settle_not_done`."""
+        self._front.wait(self._handle.settle_not_done(step, because=because))
+
+    def settle_failed(self, step: str, error: str) -> None:
+        """Say that a step in doubt failed. See `RunHandle.settle_failed`."""
+        self._front.wait(self._handle.settle_failed(step, error))
 
     def pause(self, because: str = "paused by the application", *, who: str | None = None) -> bool:
         """Stop the run where it is, until `resume`. See `RunHandle.pause`."""

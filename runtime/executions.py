@@ -1,6 +1,7 @@
 """The figures of defined workflows: a fold of events, which a restart does not zero and which goes on where it stopped.
 
-Pure: it is told pages of events. The invariant: executions add up: each is successful, failed, cancelled or running.
+Pure: it is told pages of events. The invariant: executions add up: each is successful, failed, cancelled or running,
+and one that goes on as another run (`run-continued`) is still the same one.
 """
 
 from collections import Counter
@@ -14,7 +15,7 @@ from perdure.actors.workflows.agents.agent import PREFIX
 from perdure.store.records import Query, Recorded
 
 _ENDS = {"run-completed": "successful", "run-failed": "failed", "run-cancelled": "cancelled"}
-_TYPES = ("run-started", "run-retried", *_ENDS, "step-started", "step-completed", "step-failed")
+_TYPES = ("run-started", "run-retried", "run-continued", *_ENDS, "step-started", "step-completed", "step-failed")
 
 
 class Readable(Protocol):
@@ -46,6 +47,8 @@ class _Facts(msgspec.Struct, frozen=True):
     step: str | None = ""
     tool: str = ""
     micros: int = 0
+    run: str = ""
+    """Of `run-continued`, the run that goes on."""
 
 
 class _Open(msgspec.Struct):
@@ -77,8 +80,8 @@ class Executions:
     def __init__(self) -> None:
         self._after = 0
         self._open: dict[str, _Open] = {}
-        self._failed: dict[str, _Open] = {}
-        """Those that an operator may have tried again."""
+        self._failed: dict[str, int] = {}
+        """When those began that an operator may have tried again."""
         self._counts: Counter[str] = Counter()
         self._patterns: Counter[str] = Counter()
         self._micros = 0
@@ -98,13 +101,19 @@ class Executions:
             run, facts = event.stream.partition("/")[2], msgspec.json.decode(event.data, type=_Facts)
             if event.type == "run-started":
                 self._begin(run, event, facts, inputs)
-            elif event.type == "run-retried" and run in self._failed:
-                self._counts["failed"] -= 1
-                self._open[run] = self._failed.pop(run)
+            elif event.type == "run-retried":
+                self._begin_again(run)
             elif run in self._open:
                 self._go_on(run, event, facts)
 
+    def _begin_again(self, run: str) -> None:
+        if run in self._failed:  # and not one that was blocked: that never ended
+            self._counts["failed"] -= 1
+            self._open[run] = _Open(self._failed.pop(run))
+
     def _begin(self, run: str, event: Recorded, facts: _Facts, inputs: dict[str, bytes]) -> None:
+        if run in self._open:
+            return  # it goes on for another one, and was counted with that
         try:
             given = msgspec.json.decode(inputs.get(large_input(event) or "", facts.input), type=_Input)
         except msgspec.MsgspecError:
@@ -116,13 +125,15 @@ class Executions:
 
     def _go_on(self, run: str, event: Recorded, facts: _Facts) -> None:
         one = self._open[run]
-        if event.type in _ENDS:
+        if event.type == "run-continued":
+            self._open[facts.run] = _Open(self._open.pop(run).began_at)
+        elif event.type in _ENDS:
             del self._open[run]
             self._counts[_ENDS[event.type]] += 1
             if event.type == "run-completed":
                 self._micros += event.at - one.began_at
             elif event.type == "run-failed":
-                self._failed[run] = _Open(one.began_at)
+                self._failed[run] = one.began_at
         elif event.type == "step-started":
             one.tools[facts.step or ""] = facts.tool.removeprefix(PREFIX)
         elif (tool := one.tools.pop(facts.step or "", None)) is not None:

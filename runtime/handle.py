@@ -19,7 +19,7 @@ from perdure.actors.workflows.commands import (
 )
 from perdure.actors.workflows.errors import RunBlockedError, RunCancelledError, RunFailedError
 from perdure.actors.workflows.events import StepCompleted, StepFailed, StepNotDone
-from perdure.actors.workflows.run import RunView
+from perdure.actors.workflows.state import RunView
 from perdure.runtime.naming import check_principal, check_signal
 from perdure.runtime.steering import ForkRequest
 from perdure.store.records import Query, Recorded, StreamId

@@ -26,7 +26,6 @@ from perdure.runtime.clock import SystemClock
 from perdure.runtime.life import RUNTIME, LifeBehavior, OpenRuntime, RuntimeOpened
 from perdure.runtime.settings import Settings
 from perdure.store.codec import Codec
-from perdure.store.errors import UsageError
 from perdure.store.protocols import EventLog
 from perdure.store.records import Query
 

@@ -16,7 +16,7 @@ from perdure.actors.tools.definition import Tool
 from perdure.actors.tools.outcome import Success
 from perdure.actors.workflows.definition import Workflow
 from perdure.actors.workflows.failures import Failures
-from perdure.actors.workflows.run import RunView
+from perdure.actors.workflows.state import RunView
 from perdure.runtime.handle import RunHandle
 from perdure.runtime.options import OptionValues
 from perdure.runtime.questions import OpenQuestion

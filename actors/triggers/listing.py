@@ -1,21 +1,29 @@
-"""The actor of one sleeper's entry in the index of a type of events, `listing/TYPE/…`. Pure.
+"""The actor of one sleeper's entry in the index of a type of events, `listing/PLACE/RUN`. Pure.
 
 A run that waits for events and leaves memory is listed under each of their types; whoever publishes one finds it there,
-without reading the run. Invariant: the row in the index of open work says what the run listens for, or it is closed.
+without reading the run. A place is `TYPE/-`, or, where the wait wants one value of a field, `TYPE/FIELD=DIGEST`: so of
+100,000 sleepers that wait for an order each, an event finds its one by name. Invariant: the row in the index of open
+work says what the run listens for, or it is closed.
 """
 
 import hashlib
+import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
-from perdure.actors.kernel.messages import Command, Decision, Event, Index, Moment
+from perdure.actors.kernel.messages import Command, Decision, Effect, Event, Index, Moment
 from perdure.actors.triggers.wanted import Where
+from perdure.actors.workflows.defined.data import look_up
 from perdure.store.errors import InternalError
 from perdure.store.records import StreamId
 
 _LONGEST: Final = 200
 """Of a stream's name."""
+_FIELD: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]{0,39}")
+"""A path into an event's data that may be in a name; under another one, sleepers are not told apart by it."""
+_WHATEVER: Final = "-"
 
 
 class ListedWait(msgspec.Struct, frozen=True, array_like=True):
@@ -53,6 +61,13 @@ class StopListening(Command, frozen=True, tag="stop-listening"):
     """Take a run off the list; with *row*, only if that is still what it is listed with."""
 
     row: str | None = None
+
+
+class LeaveListings(Effect, frozen=True, tag="leave-listings"):
+    """Take a run that has ended without its code off these places."""
+
+    run: str
+    places: tuple[str, ...]
 
 
 class ListingState(msgspec.Struct, frozen=True):
@@ -96,17 +111,64 @@ class ListingBehavior:
         return Index(state.row is not None, None, state.row)
 
 
-def listings_of(type: str) -> str:
-    """Return what the names of the entries of a type begin with."""
-    return f"listing/{type}/"
+def place_of(type: str, either: Sequence[Where]) -> str:
+    """Return where a wait is listed that wants events of a type for which one of the conditions holds."""
+    wanted = _wanted_value(either[0]) if len(either) == 1 else None
+    return f"{type}/{_WHATEVER}" if wanted is None else _place(type, *wanted)
 
 
-def listing_of(type: str, run: str) -> StreamId:
+def place_for(type: str, field: str, data: Any) -> str | None:
+    """Return where those are listed that want the value which an event has in a field; None if nobody can."""
+    value = look_up(data, field) if isinstance(data, dict) else None
+    return _place(type, field, value) if _is_scalar(value) else None
+
+
+def type_of(place: str) -> str:
+    """Return the type of the events that are listened for at a place."""
+    return place.partition("/")[0]
+
+
+def field_of(entry: str) -> str | None:
+    """Return the field by whose value an entry's place is named, by the name of its stream."""
+    field, is_field, _ = entry.split("/", 3)[2].partition("=")
+    return field if is_field else None
+
+
+def listings_of(place: str) -> str:
+    """Return what the names of the entries at a place, or of a type, begin with."""
+    return f"listing/{place}/"
+
+
+def after_field(type: str, field: str) -> str:
+    """Return a name between the entries of a field and what follows them."""
+    return f"listing/{type}/{field}=~"
+
+
+def listing_of(place: str, run: str) -> StreamId:
     """Return the stream of a run's entry; its name has a digest of the run's id where that is too long."""
-    name = listings_of(type) + run
+    name = listings_of(place) + run
     if len(name) <= _LONGEST:
         return StreamId(name)
-    return StreamId(listings_of(type) + hashlib.blake2b(run.encode(), digest_size=16).hexdigest())
+    return StreamId(listings_of(place) + hashlib.blake2b(run.encode(), digest_size=16).hexdigest())
+
+
+def _wanted_value(where: Where) -> tuple[str, Any] | None:
+    """Return a field and the one value that it must have for the conditions to hold, if they say one."""
+    if isinstance(parts := where.get("and"), list):
+        return next((found for part in parts if (found := _wanted_value(part)) is not None), None)  # any of them will do
+    field = where.get("if")
+    if "eq" in where and isinstance(field, str) and _FIELD.fullmatch(field) and _is_scalar(where["eq"]):
+        return field, where["eq"]
+    return None
+
+
+def _place(type: str, field: str, value: Any) -> str:
+    same = int(value) if isinstance(value, float) and value.is_integer() else value  # 1 is 1.0, as in conditions
+    return f"{type}/{field}={hashlib.blake2b(msgspec.json.encode(same), digest_size=8).hexdigest()}"
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, (str, bool, int, float))
 
 
 def _row(changed: ListingChanged) -> str | None:

@@ -91,3 +91,17 @@ def replayed(record: StepRecord, call: StepCall, branch: Branch) -> Any:
     if call.undoes:
         return None  # nobody reads it, and what a person undid by hand has none
     return call.tool.result_decoder.decode(record.result, call.key)
+
+
+class CallOptions(msgspec.Struct, frozen=True):
+    """What a call does not say through the tool's own arguments."""
+
+    key: str | None = None
+    retry: Retry | None = None
+    timeout: timedelta | None = None
+    fallback: Tool[..., Any] | None = None
+    limit_key: str = ""
+    effect: EffectClass | None = None
+    fate: Fate | None = None
+    id: str | None = None
+    deadline: timedelta | None = None

@@ -1,12 +1,9 @@
 """What a workflow's code works with: every way to learn something from outside, each of them recorded."""
 
-import asyncio
-import inspect
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar, cast, overload
 
@@ -19,15 +16,16 @@ from perdure.actors.tools.retry import Retry
 from perdure.actors.triggers.wanted import On, PublishedEvent, Where
 from perdure.actors.workflows.approving import Approval, Approvers, approved_arguments
 from perdure.actors.workflows.branch import CURRENT, Branch, enter
-from perdure.actors.workflows.branches import Start
-from perdure.actors.workflows.calls import Fate, StepCall
+from perdure.actors.workflows.calls import CallOptions, Fate, StepCall
 from perdure.actors.workflows.children import checked_run_id
 from perdure.actors.workflows.definition import Workflow, digest, shorter
 from perdure.actors.workflows.errors import Continuing, StepFailedError
 from perdure.actors.workflows.events import StepKind, TimerFired, TimerSet, ValueRecorded
 from perdure.actors.workflows.fork import Fork
 from perdure.actors.workflows.listening import After, EventWait, publish_event, take_event
+from perdure.actors.workflows.logger import RunLogger
 from perdure.actors.workflows.offspring import ChildCall, ChildRun, child_deadline, run_child, start_child
+from perdure.actors.workflows.parts import bound, opened_parts
 from perdure.actors.workflows.saga import Saga
 from perdure.actors.workflows.scopes import Limit, Race
 from perdure.actors.workflows.steps import perform_step
@@ -49,20 +47,6 @@ MAP_CONCURRENCY = 16
 """Items of a map that are worked on at the same time, unless the call says otherwise."""
 
 
-class CallOptions(msgspec.Struct, frozen=True):
-    """What a call does not say through the tool's own arguments."""
-
-    key: str | None = None
-    retry: Retry | None = None
-    timeout: timedelta | None = None
-    fallback: Tool[..., Any] | None = None
-    limit_key: str = ""
-    effect: EffectClass | None = None
-    fate: Fate | None = None
-    id: str | None = None
-    deadline: timedelta | None = None
-
-
 class Context:
     """The way of a workflow to the outside; the same calls give the same results, live and replayed.
 
@@ -77,7 +61,7 @@ class Context:
         self.run_id = run_id
         """The id of this run."""
 
-    def with_options(
+    def with_options(  # noqa: PLR0913 - what a call may say, all by keyword
         self,
         *,
         key: str | None = None,
@@ -230,7 +214,7 @@ class Context:
         Raises:
             UsageError: a part is not a coroutine that has not started.
         """
-        with _parts("gather", parts) as (branch, starts):
+        with opened_parts("gather", parts) as (branch, starts):
             return tuple(await Fork(branch, branch.key("gather"), starts, len(parts) or 1).join())
 
     async def race(self, *parts: Coroutine[Any, Any, T]) -> tuple[int, T]:
@@ -242,7 +226,7 @@ class Context:
             Whatever the first one to end raises. What the others raise while they clean up is dropped.
             UsageError: there are no parts, or one is not a coroutine that has not started.
         """
-        with _parts("race", parts) as (branch, starts):
+        with opened_parts("race", parts) as (branch, starts):
             if not starts:
                 raise UsageError("ctx.race needs at least one coroutine: with none, nobody ever wins")
             return await Race(branch, branch.key("race"), starts).join()
@@ -258,7 +242,7 @@ class Context:
             Whatever *part* raises in time.
             UsageError: the limit is not more than 0, or *part* is not a coroutine that has not started.
         """
-        with _parts("timeout", (part,)) as (branch, starts):
+        with opened_parts("timeout", (part,)) as (branch, starts):
             span = limit if isinstance(limit, timedelta) else timedelta(seconds=limit)
             if span <= timedelta(0):
                 raise UsageError("the limit of ctx.timeout is more than 0")
@@ -292,7 +276,7 @@ class Context:
             if isinstance(items, AbstractSet) or concurrency < 1:
                 raise UsageError("ctx.map needs items in an order (a list, not a set) and a concurrency of at least 1")
             worker = self._worker(function)
-            starts = [_bound(worker, item) for item in items]
+            starts = [bound(worker, item) for item in items]
             return await Fork(branch, branch.key("map"), starts, concurrency).join()
         finally:
             branch.is_inside = False
@@ -489,7 +473,7 @@ class Context:
 
         Args:
             type: what `publish` was given.
-            where: conditions on the data, such as `{"if": "amount", "gt": 100}`; events that do not fit are passed over.
+            where: conditions on the data, such as `{"if": "amount", "gt": 100}`; what does not fit is passed over.
             timeout: how long to wait, from now; an event counts that was published before it passed.
             after: `start` to get what was published since the run was started, `now` only what comes from now on.
             reader: a name for a place of its own, so that two branches that wait for the same both get every event.
@@ -579,7 +563,7 @@ class Context:
             key=self._wait_key(branch, workflow.name),
             workflow=workflow,
             data=data,
-            digest=digest(workflow.name, data),
+            digest=workflow.input_digest(data),
             is_awaited=is_awaited,
             run=None if options.id is None else checked_run_id(options.id),
             deadline=child_deadline(driver, shorter(options.deadline, workflow.timeout), is_awaited=is_awaited),
@@ -663,75 +647,3 @@ class Context:
     def logger(self) -> "RunLogger":
         """A structlog logger bound to the run, silent while the code is replayed."""
         return RunLogger(self, structlog.get_logger("perdure.run").bind(run=self.run_id))
-
-
-class RunLogger:
-    """Passes to a structlog logger what is said for the first time."""
-
-    __slots__ = ("_ctx", "_logger")
-
-    def __init__(self, ctx: Context, logger: Any) -> None:
-        self._ctx = ctx
-        self._logger = logger
-
-    def bind(self, **values: Any) -> "RunLogger":
-        """Return a logger with more values bound."""
-        return RunLogger(self._ctx, self._logger.bind(**values))
-
-    def debug(self, event: str, **values: Any) -> None:
-        """Log at the level DEBUG."""
-        self._say("debug", event, values)
-
-    def info(self, event: str, **values: Any) -> None:
-        """Log at the level INFO."""
-        self._say("info", event, values)
-
-    def warning(self, event: str, **values: Any) -> None:
-        """Log at the level WARNING."""
-        self._say("warning", event, values)
-
-    def error(self, event: str, **values: Any) -> None:
-        """Log at the level ERROR."""
-        self._say("error", event, values)
-
-    def _say(self, level: str, event: str, values: dict[str, Any]) -> None:
-        if not self._ctx.is_replaying:
-            getattr(self._logger, level)(event, **values)
-
-
-@contextmanager
-def _parts(name: str, parts: Sequence[Coroutine[Any, Any, Any]]) -> Iterator[tuple[Branch, list[Start]]]:
-    """Enter a ctx call that opens branches; those that never start are closed, or Python would complain of them.
-
-    Raises:
-        UsageError: a part is not a coroutine that has not started, or the call is made where none may be.
-    """
-    try:
-        branch = enter()
-        try:
-            for part in parts:
-                if not _is_fresh(part):
-                    raise UsageError(f"ctx.{name} takes coroutines such as ctx.call(…), not {_told(part)}")
-            yield branch, [_starter(part) for part in parts]
-        finally:
-            branch.is_inside = False
-    finally:
-        for part in parts:
-            if _is_fresh(part):
-                part.close()
-
-
-def _is_fresh(part: object) -> bool:
-    return asyncio.iscoroutine(part) and inspect.getcoroutinestate(part) == inspect.CORO_CREATED
-
-
-def _told(part: object) -> str:
-    return "one that has started" if asyncio.iscoroutine(part) else type(part).__name__
-
-
-def _starter(part: Coroutine[Any, Any, Any]) -> Callable[[], Coroutine[Any, Any, Any]]:
-    return lambda: part
-
-
-def _bound(worker: Callable[[T], Coroutine[Any, Any, R]], item: T) -> Callable[[], Coroutine[Any, Any, R]]:
-    return lambda: worker(item)

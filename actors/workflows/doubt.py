@@ -16,7 +16,7 @@ from perdure.actors.workflows.events import StepCompleted, StepFailed, StepInDou
 from perdure.actors.workflows.progress import Progress
 
 if TYPE_CHECKING:
-    from perdure.actors.workflows.driver import Verdict
+    from perdure.actors.workflows.endings import Verdict
 
 RECONCILE_LIMIT = timedelta(seconds=60)
 """How long a tool's `reconcile` may take before a person is asked."""

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
@@ -22,7 +22,17 @@ from perdure.actors.workflows.branch import CURRENT, Branch, guarded
 from perdure.actors.workflows.children import CHILD
 from perdure.actors.workflows.commands import Note
 from perdure.actors.workflows.context import Context
-from perdure.actors.workflows.definition import Workflow, digest
+from perdure.actors.workflows.definition import Workflow
+from perdure.actors.workflows.endings import (
+    Abandoned,
+    Blocking,
+    Ending,
+    Parking,
+    Pausing,
+    Suspending,
+    Verdict,
+    Wait,
+)
 from perdure.actors.workflows.errors import Continuing, Parked
 from perdure.actors.workflows.events import (
     QuestionAnswered,
@@ -33,9 +43,6 @@ from perdure.actors.workflows.events import (
     RunFailed,
     RunParked,
     RunSuspended,
-    StepCompleted,
-    StepFailed,
-    StepNotDone,
 )
 from perdure.actors.workflows.failures import failure_of
 from perdure.actors.workflows.kin import Succession
@@ -43,8 +50,8 @@ from perdure.actors.workflows.listening import leave_listings, with_listings
 from perdure.actors.workflows.mailbox import ANSWER, SIGNAL
 from perdure.actors.workflows.offspring import Offspring
 from perdure.actors.workflows.recording import Recording, StepRecord
-from perdure.actors.workflows.run import ATTENTION
 from perdure.actors.workflows.scopes import Limits
+from perdure.actors.workflows.state import ATTENTION
 from perdure.actors.workflows.steering import PAUSED
 from perdure.actors.workflows.subscriptions import EVENT
 from perdure.actors.workflows.versions import Versions
@@ -60,58 +67,6 @@ _INTERRUPTED = (
 )
 _SHOWN = 3
 """Recorded steps named in an account of a mismatch."""
-
-
-class Suspending(msgspec.Struct, frozen=True):
-    """The runtime stops in good order."""
-
-
-class Pausing(Suspending, frozen=True):
-    """An operator stops the run: what is in flight ends, as when the runtime stops."""
-
-
-class Parking(msgspec.Struct, frozen=True):
-    """Every branch waits for long."""
-
-    wake_at: int | None
-    waits_on: str | None
-    mail_for: tuple[str, ...] = ()
-    """The steps that wait for a signal or an answer."""
-    children_of: tuple[str, ...] = ()
-    """The steps that wait for a child."""
-    doubts: tuple[str, ...] = ()
-    """The steps that wait for a person's verdict."""
-    is_cancelled: bool = False
-    """Whether the code knows that it is to be cancelled, and waits all the same."""
-
-
-class Blocking(msgspec.Struct, frozen=True):
-    """The code does not fit the recording."""
-
-    kind: str
-    account: str
-    step: str
-    arguments: bytes = b""
-
-
-class Abandoned(msgspec.Struct, frozen=True):
-    """The log failed: nothing more can be recorded."""
-
-
-Ending: TypeAlias = Suspending | Pausing | Parking | Blocking | Abandoned
-Verdict: TypeAlias = StepCompleted | StepFailed | StepNotDone
-
-
-class Wait(msgspec.Struct, eq=False):
-    """A branch that waits for a time, or for somebody."""
-
-    woken: "asyncio.Future[None]"
-    due: int | None
-    step: str
-    on: str | None
-    """What it waits on, when it is not only a time."""
-    others: tuple[str, ...] = ()
-    """Steps that it waits for as well."""
 
 
 class Driver:
@@ -224,7 +179,7 @@ class Driver:
             return self._cancelled()
         except Continuing as continuing:
             self.check_branch_is_over(self._root)
-            return Succession(continuing.data, digest(self._workflow.name, continuing.data))
+            return Succession(continuing.data, self._workflow.input_digest(continuing.data))
         except Exception as error:  # noqa: BLE001 - whatever the code raises is the run's failure
             self.check_branch_is_over(self._root, error)
             return self._failed(error)

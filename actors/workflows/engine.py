@@ -33,7 +33,8 @@ from perdure.actors.workflows.commands import (
     Wake,
 )
 from perdure.actors.workflows.definition import Workflow
-from perdure.actors.workflows.driver import Abandoned, Driver, Ending, Pausing, Suspending
+from perdure.actors.workflows.driver import Driver
+from perdure.actors.workflows.endings import Abandoned, Ending, Pausing, Suspending
 from perdure.actors.workflows.errors import UnknownWorkflowError
 from perdure.actors.workflows.failures import Failures
 from perdure.actors.workflows.kin import Kin
@@ -41,7 +42,7 @@ from perdure.actors.workflows.queue import Queue
 from perdure.actors.workflows.queues import Queues, queued
 from perdure.actors.workflows.recording import Recording
 from perdure.actors.workflows.resuming import Resumer
-from perdure.actors.workflows.run import ATTENTION, CLOSED, RunState, RunView, view
+from perdure.actors.workflows.state import ATTENTION, CLOSED, RunState, RunView, view
 from perdure.actors.workflows.steering import is_held
 from perdure.actors.workflows.toolbox import Toolbox
 from perdure.store.errors import LogWriteError, PerdureError, UsageError

@@ -27,7 +27,7 @@ from perdure.actors.workflows.errors import RunContinuedError
 from perdure.actors.workflows.events import SignalReceived
 from perdure.actors.workflows.links import Chain, ChildStarted, Parent, ParentTold, RunContinued
 from perdure.actors.workflows.mailbox import Kept
-from perdure.actors.workflows.run import RunState, owes, report
+from perdure.actors.workflows.state import RunState, owes, report
 from perdure.store.errors import LogClosedError, LogWriteError, PerdureError
 from perdure.store.records import StreamId
 

@@ -19,7 +19,7 @@ from perdure.actors.workflows.commands import Note, ResumeRun
 from perdure.actors.workflows.driver import Driver
 from perdure.actors.workflows.events import RunStarted, RunSuspended
 from perdure.actors.workflows.recording import Recording
-from perdure.actors.workflows.run import CLOSED, RunState, needs_solitude
+from perdure.actors.workflows.state import CLOSED, RunState, needs_solitude
 from perdure.store.codec import blob_hashes
 from perdure.store.errors import InternalError, PerdureError
 from perdure.store.records import Loaded, StreamId
@@ -81,7 +81,7 @@ class Resumer:
         return [*again, *outcomes]
 
     async def read(self, stream: StreamId) -> Prepared | PerdureError | None:
-        """Return a run as it is to be resumed, without resuming it; why it cannot be; or None for one that has ended."""
+        """Return a run as it is to be resumed, without resuming it; why it cannot be; None for one that has ended."""
         loaded = (await self._engine.system.log.load([(stream, "")]))[0]
         blobs = await self._engine.system.log.blobs(blob_hashes(loaded.events))
         inherited = await self._inherited(loaded, blobs) if is_fork(loaded) else []

@@ -14,7 +14,7 @@ from perdure.actors.workflows.errors import ControlRefusedError, RunClosedError
 from perdure.actors.workflows.events import RunParked, RunPaused, RunRetried, RunUnpaused
 
 if TYPE_CHECKING:
-    from perdure.actors.workflows.run import Flight, RunState
+    from perdure.actors.workflows.state import Flight, RunState
 
 PAUSED: Final = "resume"
 """What a run waits on that an operator has paused."""

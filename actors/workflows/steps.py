@@ -30,7 +30,8 @@ from perdure.store.errors import LogClosedError, LogWriteError, PerdureError
 from perdure.store.protocols import Ticket
 
 if TYPE_CHECKING:
-    from perdure.actors.workflows.driver import Driver, Verdict
+    from perdure.actors.workflows.driver import Driver
+    from perdure.actors.workflows.endings import Verdict
 
 _log = structlog.get_logger("perdure.runs")
 

@@ -26,7 +26,8 @@ from perdure.actors.workflows.steps import Step, begin_step
 from perdure.store.errors import UsageError
 
 if TYPE_CHECKING:
-    from perdure.actors.workflows.driver import Driver, Verdict
+    from perdure.actors.workflows.driver import Driver
+    from perdure.actors.workflows.endings import Verdict
 
 COMPENSATION_RETRY = Retry(attempts=5, backoff=timedelta(seconds=1))
 """For compensations without a policy of their own: what is not undone needs a person."""

@@ -15,6 +15,7 @@ from perdure.runtime.cli.exits import EXPLAINED, Exit, Failure, code_of
 from perdure.runtime.cli.logs import log, tail
 from perdure.runtime.cli.output import print_line, printable
 from perdure.runtime.cli.people import answer, questions, signal
+from perdure.runtime.cli.publishing import publish
 from perdure.runtime.cli.queues import queues
 from perdure.runtime.cli.reading import ps, show
 from perdure.runtime.cli.runs import resume, run
@@ -28,7 +29,7 @@ from perdure.runtime.cli.verdicts import cancel, settle
 from perdure.store.errors import PerdureError
 
 _COMMANDS = (
-    run, start, resume, ps, show, log, tail, signal, questions, answer, settle, cancel, pause, retry,
+    run, start, resume, ps, show, log, tail, signal, publish, questions, answer, settle, cancel, pause, retry,
     fork, queues, tools, breakers, slots,
     artifacts, check, verify, doctor, tool_server, executor_server, sandbox_server,
 )  # fmt: skip

@@ -82,8 +82,8 @@ def split_target(target: str) -> tuple[Path, str | None]:
 def load(path: Path) -> Application:
     """Import the file at *path* and return what is found in it.
 
-    Tools, workflows, definitions, agents and queues are found as values of its variables; a predicate or a reducer that
-    a definition names is the function of that name.
+    Tools, workflows, definitions, agents and queues are found as values of its variables, also in lists; a predicate or
+    a reducer that a definition names is the function of that name.
 
     Raises:
         Failure: there is no such file, its own code raised (the traceback begins in it), or a definition has faults.
@@ -110,7 +110,8 @@ def load(path: Path) -> Application:
 
 def _distinct(found: dict[str, Any], kind: type[Any]) -> list[Any]:
     """Return the values of a kind, once each, in the order of the file."""
-    return list({id(value): value for value in found.values() if isinstance(value, kind)}.values())
+    variables = ([value, *value] if isinstance(value, (list, tuple)) else [value] for value in found.values())
+    return list({id(value): value for values in variables for value in values if isinstance(value, kind)}.values())
 
 
 def _may_be_named(value: Any) -> bool:

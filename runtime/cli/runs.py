@@ -17,7 +17,7 @@ import msgspec
 
 from perdure.actors.workflows.children import CHILD
 from perdure.actors.workflows.mailbox import ANSWER, SIGNAL
-from perdure.actors.workflows.run import RunView
+from perdure.actors.workflows.state import RunView
 from perdure.runtime.app import Runtime
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.facts import RUN_PREFIX, facts_of

@@ -11,7 +11,7 @@ from typing import TypeVar
 import click
 
 from perdure.actors.workflows.errors import QuestionNotOpenError, RunClosedError, SignalRefusedError
-from perdure.actors.workflows.run import NotInDoubtError
+from perdure.actors.workflows.state import NotInDoubtError
 from perdure.runtime.cli.doubts import CallVerdict, settle_call
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.facts import RUN_PREFIX

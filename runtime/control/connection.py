@@ -21,7 +21,7 @@ from perdure.actors.tools.outcome import Success
 from perdure.actors.workflows.children import checked_run_id
 from perdure.actors.workflows.definition import Workflow
 from perdure.actors.workflows.failures import Failures
-from perdure.actors.workflows.run import RunView
+from perdure.actors.workflows.state import RunView
 from perdure.runtime.control import messages
 from perdure.runtime.control.line import Line
 from perdure.runtime.figures import RuntimeStatistics

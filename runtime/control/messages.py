@@ -23,7 +23,7 @@ from perdure.actors.workflows.commands import (
     SettleStep,
     UnpauseRun,
 )
-from perdure.actors.workflows.run import RunView
+from perdure.actors.workflows.state import RunView
 from perdure.runtime.figures import RuntimeStatistics
 from perdure.runtime.options import OptionValues
 from perdure.runtime.questions import OpenQuestion

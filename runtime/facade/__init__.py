@@ -90,8 +90,8 @@ from perdure.actors.workflows.errors import (
 from perdure.actors.workflows.offspring import ChildRun
 from perdure.actors.workflows.queue import Queue
 from perdure.actors.workflows.queues import QueueStatistics
-from perdure.actors.workflows.run import NotInDoubtError, RunView
 from perdure.actors.workflows.saga import Saga
+from perdure.actors.workflows.state import NotInDoubtError, RunView
 from perdure.runtime.app import Runtime
 from perdure.runtime.bridge import BlockingRun, BlockingRuntime, BlockingTrajectory
 from perdure.runtime.control.connection import Connection, connect

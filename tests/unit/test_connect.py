@@ -25,6 +25,7 @@ from perdure import (
     NotOwnedError,
     OwnerUnreachableError,
     PerdureError,
+    PublicationConflictError,
     Query,
     RunCancelledError,
     RunConflictError,
@@ -38,6 +39,7 @@ from perdure import (
     UnknownToolError,
     UnknownWorkflowError,
     UsageError,
+    WorkflowFailedError,
     WrongAnswerError,
     connect,
     tool,
@@ -94,7 +96,12 @@ async def asks(ctx: Context) -> bool:
     return await ctx.ask("publish?", of=bool)
 
 
-WORKFLOWS = (add, deliver, fails, waits, asks)
+@workflow
+async def hears(ctx: Context) -> Any:
+    return (await ctx.event("paid")).data
+
+
+WORKFLOWS = (add, deliver, fails, waits, asks, hears)
 
 
 @asynccontextmanager
@@ -119,6 +126,40 @@ def test_a_run_is_started_followed_and_read_from_outside(tmp_path: Path) -> None
         assert (result, view.status, view.steps_done) == (42, "completed", 2)
         assert isinstance(run, RunHandle)
         assert history[0].type == "run-started"
+
+    play(scenario)
+
+
+def test_a_workflow_is_executed_from_outside(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with connected(tmp_path) as rt:
+            found = await rt.with_options(id="e").execute("add", {"a": 1})
+            assert (found["workflow_id"], found["status"], found["result"]) == ("add", "completed", 4)
+            assert await rt.run("e").result() == 4
+            with pytest.raises(WorkflowFailedError, match="no route") as failed:
+                await rt.execute("fails")
+            assert (failed.value.workflow_id, failed.value.error_type) == ("fails", "StepFailedError")
+            with pytest.raises(UnknownWorkflowError, match="'nope' not found"):
+                await rt.execute("nope")
+            assert (await rt.get_stats())["failed_executions"] == 1
+
+    play(scenario)
+
+
+def test_an_event_is_published_once_from_outside_and_wakes_a_run(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with connected(tmp_path) as rt:
+            run = await rt.start(hears)
+
+            assert await rt.publish("paid", {"amount": 7}, id="order-1", who="till 3")
+            assert not await rt.publish("paid", {"amount": 7}, id="order-1")
+            assert await run.result() == {"amount": 7}
+            with pytest.raises(PublicationConflictError, match="order-1"):
+                await rt.publish("paid", {"amount": 8}, id="order-1")
+            with pytest.raises(UsageError, match="the type of an event"):
+                await rt.publish("paid!", 1)
+            event = (await rt.read(Query(types=("event-published",))))[0]
+            assert (event.stream, event.principal) == ("topic/paid", "till 3")
 
     play(scenario)
 
@@ -623,3 +664,15 @@ def test_a_connection_offers_what_handles_and_options_need() -> None:
     assert {name for name in needed if not hasattr(Connection, name)} == set()
     assert {name for name in needed - {"redaction"} if not hasattr(Runtime, name)} == set()
     assert options[0] == options[1]
+
+
+def test_a_connection_is_asked_with_the_words_of_a_runtime() -> None:
+    def words(kind: Any) -> dict[str, list[str]]:
+        methods = {name: one for name, one in vars(kind).items() if name[0] != "_" and inspect.isfunction(one)}
+        return {name: list(inspect.signature(one).parameters) for name, one in methods.items()}
+
+    here, there = words(Runtime), words(Connection)
+
+    only_here = {"abandon", "check", "select", "trajectory", "until_idle", "workflow"}
+    assert there.keys() ^ here.keys() == only_here
+    assert [name for name, asked in there.items() if here[name] != asked] == []

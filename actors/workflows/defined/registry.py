@@ -18,7 +18,7 @@ from perdure.actors.workflows.defined.known import Known
 from perdure.actors.workflows.defined.model import Pattern, WorkflowDefinition
 from perdure.actors.workflows.defined.patterns import perform
 from perdure.actors.workflows.defined.reading import Source, load_definition
-from perdure.actors.workflows.definition import Workflow
+from perdure.actors.workflows.definition import Workflow, digest
 from perdure.actors.workflows.errors import UnknownWorkflowError
 from perdure.store.errors import UsageError
 
@@ -42,6 +42,12 @@ class WorkflowInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Infos: TypeAlias = list[WorkflowInfo]
+
+
+class _Given(msgspec.Struct, frozen=True):
+    """Of an encoded input, what a run is given."""
+
+    data: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 class DefinedWorkflow(Workflow[[Data], Data]):
@@ -83,6 +89,14 @@ class DefinedWorkflow(Workflow[[Data], Data]):
         encoded = b'{"data":%b,"definition":%b}' % parts
         self._signature.check(encoded)
         return encoded
+
+    def input_digest(self, data: bytes) -> str:
+        """Return what tells the data of one run from those of another.
+
+        The definition does not count: after a deploy that changed it, the same start is still the same run, which keeps
+        the definition that it has.
+        """
+        return digest(self.name, bytes(msgspec.json.decode(data, type=_Given).data))
 
 
 def _redacted(definition: Any, redaction: Redaction) -> Any:
