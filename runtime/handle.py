@@ -215,8 +215,8 @@ class RunHandle(Generic[R]):
 
         Args:
             step: the key of a step, as `history` and `perdure show` have it.
-            changed: arguments of the workflow that are other than this run's, by name. Where they change a step that is
-                taken over, the new run is blocked, and says so.
+            changed: arguments of the workflow that are other than this run's, by name; of a definition, entries of its
+                data. Where they change a step that is taken over, the new run is blocked, and says so.
             id: of the new run; a UUIDv7 when left out.
             deadline: how long the new run may take; this run's deadline is not taken over.
             who: who asks; this run's principal when left out.

@@ -23,7 +23,13 @@ if TYPE_CHECKING:
     from perdure.runtime.options import OptionValues
     from perdure.runtime.reach import Reach
 
-_ENDS = ("run-completed", "run-failed", "run-cancelled")
+_ENDS = ("run-completed", "run-failed", "run-cancelled", "run-continued")
+
+
+class _Continued(msgspec.Struct, frozen=True):
+    """Of a `run-continued`, the run that goes on."""
+
+    run: str
 
 
 class _Failed(msgspec.Struct, frozen=True):
@@ -65,8 +71,7 @@ def _told(workflow_id: str, error: Exception, status: str, text: str) -> Workflo
 
 
 async def _failure(runtime: "Reach", workflow_id: str, run: str) -> WorkflowFailedError:
-    (end,) = await runtime.read(Query(stream=StreamId(f"run/{run}"), types=_ENDS, newest_first=True, limit=1))
-    fact = msgspec.json.decode(end.data or "{}", type=_Failed)
+    fact = msgspec.json.decode((await _end(runtime, run)).data or "{}", type=_Failed)
     is_late = fact.error_type == "DeadlineExceededError"
     return WorkflowFailedError(
         workflow_id=workflow_id,
@@ -88,9 +93,16 @@ def _original(error: BaseException | None) -> BaseException | None:
 
 async def _duration(runtime: "Reach", run: str) -> float:
     """Return the seconds between a run's first event and its end."""
-    stream = StreamId(f"run/{run}")
     first: Recorded
-    last: Recorded
-    (first,) = await runtime.read(Query(stream=stream, limit=1))
-    (last,) = await runtime.read(Query(stream=stream, types=_ENDS, newest_first=True, limit=1))
-    return (last.at - first.at) / SECOND
+    (first,) = await runtime.read(Query(stream=StreamId(f"run/{run}"), limit=1))
+    return ((await _end(runtime, run)).at - first.at) / SECOND
+
+
+async def _end(runtime: "Reach", run: str) -> Recorded:
+    """Return the last event of a run that has ended, or of the one that it went on as."""
+    while True:
+        end: Recorded
+        (end,) = await runtime.read(Query(stream=StreamId(f"run/{run}"), types=_ENDS, newest_first=True, limit=1))
+        if end.type != "run-continued":
+            return end
+        run = msgspec.json.decode(end.data or "{}", type=_Continued).run

@@ -39,6 +39,8 @@ class WaitingRun(msgspec.Struct, frozen=True):
     waits_on: str | None
     """`attention`: only a person can move it; `answer`, `signal`: it sleeps until one comes; `resume`: it is paused;
     `queue:NAME`: it waits for its turn; otherwise the reason why it could not be resumed, or None."""
+    could_not: str | None = None
+    """Why it could not be resumed, if that was tried: its code is missing, or cannot read what is recorded."""
 
 
 class Reconciler:
@@ -62,7 +64,8 @@ class Reconciler:
             for row in page:
                 run = row.stream.partition("/")[2]
                 if not self._engine.has(run):
-                    found.append(WaitingRun(run, row.wake_at, row.waits_on or self._reasons.get(run)))
+                    could_not = self._reasons.get(run)
+                    found.append(WaitingRun(run, row.wake_at, row.waits_on or could_not, could_not))
             if len(found) >= limit:
                 break
         return found[:limit]

@@ -12,6 +12,7 @@ import msgspec
 from perdure.actors.kernel.system import ActorSystem
 from perdure.actors.workflows.ancestry import Part, beginning, decoded, read_ancestors, read_first
 from perdure.actors.workflows.commands import RetryRun
+from perdure.actors.workflows.defined.model import defined_by
 from perdure.actors.workflows.errors import ControlRefusedError, UnknownRunError, UnknownStepError
 from perdure.actors.workflows.events import Origin, RunCancelRequested, RunFailed, RunRetried, RunStarted
 from perdure.actors.workflows.recording import Recording
@@ -99,9 +100,15 @@ def _check_place(run: str, step: str, before: Part, inherited: list[Part]) -> No
 
 
 def changed_input(started: RunStarted, changed: bytes) -> bytes:
-    """Return the input of a run with other values for some of its arguments; all of them are JSON objects."""
+    """Return the input of a run with other values for some of its arguments; all of them are JSON objects.
+
+    Of a definition's run, which carries its definition, the arguments are the entries of its data.
+    """
     given: dict[str, Any] = msgspec.json.decode(started.input)
-    return msgspec.json.encode({**given, **msgspec.json.decode(changed)}, order="deterministic")
+    others: dict[str, Any] = msgspec.json.decode(changed)
+    if defined_by(started.workflow, given) is not None and isinstance(given["data"], dict):
+        others = {"data": {**given["data"], **others}}
+    return msgspec.json.encode({**given, **others}, order="deterministic")
 
 
 async def _read(system: ActorSystem, run: str) -> Part:

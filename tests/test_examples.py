@@ -269,10 +269,10 @@ def test_an_investigation_that_finds_nothing_skips_the_search_for_patterns(tmp_p
 
 
 def test_the_investigation_runs_from_the_command_line(tmp_path: Path) -> None:
-    asked = '{"since": "2015-01-01", "until": "2015-01-31"}'
+    asked = ["--db", "cli.db", "--input", '{"since": "2015-01-01", "until": "2015-01-31"}']
 
     ended = subprocess.run(
-        [sys.executable, "-m", "perdure", "run", str(EXAMPLES / "investigation.py"), "--input", asked],
+        [sys.executable, "-m", "perdure", "run", str(EXAMPLES / "investigation.py"), *asked],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
 

@@ -7,28 +7,25 @@ for what is in it has a durable reason to wake, so after a crash it is gone thro
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 import structlog
 
 from perdure.actors.kernel.clock import SECOND, Clock
-from perdure.actors.kernel.errors import MailboxFullError
 from perdure.actors.kernel.messages import Effect
 from perdure.actors.kernel.shell import Shell
 from perdure.actors.kernel.system import ActorSystem, Interpreter
-from perdure.actors.triggers.listing import StopListening, listings_of, read_row
-from perdure.actors.triggers.topic import Announce, EventPublished, MarkDelivered, TopicState, topic_of
-from perdure.actors.triggers.wanted import Occurrence, Wanted, holds
-from perdure.actors.workflows.commands import FindEvent
-from perdure.store.errors import BacklogFullError, LogClosedError, LogWriteError, PerdureError
-from perdure.store.records import OpenStream, Query, Recorded, StreamId
+from perdure.actors.triggers.listing import LeaveListings
+from perdure.actors.triggers.publications import first_of, undelivered
+from perdure.actors.triggers.sleepers import Sleepers
+from perdure.actors.triggers.topic import Announce, MarkDelivered, topic_of
+from perdure.actors.triggers.wanted import Occurrence, Wanted
+from perdure.store.errors import LogClosedError, LogWriteError, PerdureError
 
 BATCH: Final = 500
 """Events that are looked for in the index of sleepers together."""
-PAGE: Final = 500
-"""Sleepers, or events, that are read with one query."""
 BREATH: Final = 200
 """Listeners that are told before others get the loop again."""
 LOOK_AGAIN: Final = SECOND
@@ -60,6 +57,8 @@ class Exchange:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._system: ActorSystem
+        self.sleepers: Sleepers
+        """The runs that are not in memory."""
         self._opened_at = 0
         self.begun = 0
         """The position of the last event of which listeners are being, or have been, told."""
@@ -68,10 +67,6 @@ class Exchange:
         self._queue: deque[Occurrence] = deque()
         self._batch: list[Occurrence] = []
         self._marks: dict[str, int] = {}
-        self._silent: set[str] = set()
-        """Types for which no sleeper is listed."""
-        self._listed = 0
-        """How many entries were made in this life."""
         self._is_waking = False
         self._is_gathering = False
         """Whether what former lives left is being read: it comes before anything new."""
@@ -82,8 +77,8 @@ class Exchange:
 
     @property
     def interpreters(self) -> Mapping[type[Effect], Interpreter]:
-        """The effects of topics, and what performs them."""
-        return {Announce: self._announce}
+        """The effects that concern events, and what performs them."""
+        return {Announce: self._announce, LeaveListings: self._leave}
 
     @property
     def is_busy(self) -> bool:
@@ -92,7 +87,7 @@ class Exchange:
 
     def attach(self, system: ActorSystem) -> None:
         """Take up the work on a log."""
-        self._system = system
+        self._system, self.sleepers = system, Sleepers(system)
         self._opened_at = self.begun = system.log.position
 
     async def wake_sleepers(self) -> None:
@@ -103,35 +98,13 @@ class Exchange:
         try:
             if self._task is not None:
                 await asyncio.wait([self._task])
-            left = {event.position: event for event in await self._left_behind()}
+            left = {event.position: event for event in await undelivered(self._system)}
             left.update((event.position, event) for event in self._queue)
             self._queue = deque(left[position] for position in sorted(left))
             self._is_waking = True
         finally:
             self._is_gathering = False
             self._go_on()
-
-    async def _left_behind(self) -> list[Occurrence]:
-        found: list[Occurrence] = []
-        after = ""
-        while page := await self._system.log.open_streams("topic/", after=after):
-            for row in page:
-                found.extend(await self._undelivered(row.stream))
-            after = page[-1].stream
-        return found
-
-    async def _undelivered(self, topic: StreamId) -> list[Occurrence]:
-        state: TopicState = (await self._system.directory.activate(topic)).state
-        left = state.published - state.delivered
-        found: list[Occurrence] = []
-        query = Query(stream=topic, types=("event-published",), limit=PAGE, newest_first=True)
-        while left > 0 and (page := await self._system.log.read(query)):
-            rows = page[:left]
-            number = state.delivered + left
-            left -= len(rows)
-            query = msgspec.structs.replace(query, until=rows[-1].position - 1)
-            found.extend(await self._decoded(rows, number, step=-1))
-        return found
 
     async def stop(self) -> None:
         """Deliver nothing any more."""
@@ -159,47 +132,19 @@ class Exchange:
         """Return whether there may be events of these types after *seen* of which listeners were told already."""
         return seen < self._opened_at or any(self._begun_of.get(type, 0) > seen for type in types)
 
-    def listed(self, type: str) -> None:
-        """Take note that a sleeper is being listed under a type."""
-        self._listed += 1
-        self._silent.discard(type)
-
     async def first(self, wanted: Wanted, after: int, until: int, before: int | None) -> Occurrence | None:
         """Return the first event that is wanted between two positions, and published before a time."""
         first: Occurrence | None = None
         for type in wanted.types:
             if self.is_behind((type,), after):
                 end = until if first is None else first.position - 1
-                first = await self._first_of(type, wanted, after, end, before) or first
+                first = await first_of(self._system, type, wanted, after=after, until=end, before=before) or first
         return first
 
-    async def _first_of(
-        self, type: str, wanted: Wanted, after: int, until: int, before: int | None
-    ) -> Occurrence | None:
-        query = Query(stream=topic_of(type), types=("event-published",), after=after, until=until, limit=PAGE)
-        while page := await self._system.log.read(query):
-            for event in await self._decoded(page, 0):
-                if (before is None or event.at < before) and wanted.fits(type, msgspec.json.decode(event.data)):
-                    return event
-            query = msgspec.structs.replace(query, after=page[-1].position)
-        return None
-
-    async def _decoded(self, rows: Sequence[Recorded], number: int, step: int = 0) -> list[Occurrence]:
-        """Return the events; those that were erased are not among them."""
-        codec = self._system.codec
-        kept = [row for row in rows if row.data is not None]
-        blobs: Mapping[str, bytes] = {}
-        if needed := codec.needed_blobs(kept):
-            blobs = await self._system.log.blobs(needed)
-        found: list[Occurrence] = []
-        for count, row in enumerate(rows):
-            if row.data is not None and isinstance(event := codec.decode(row, blobs), EventPublished):
-                type, at = row.stream.partition("/")[2], row.at
-                ordinal = number + step * count
-                found.append(Occurrence(type, ordinal, event.id, event.data, event.run, at, row.position))
-        return found
-
     # Delivery
+
+    def _leave(self, shell: Shell, effect: LeaveListings) -> None:
+        self.sleepers.leave(shell, effect)
 
     def _announce(self, shell: Shell, effect: Announce) -> None:
         type = shell.stream.partition("/")[2]
@@ -237,7 +182,7 @@ class Exchange:
             self._batch.append(event)
             await self._tell_listeners(event)
         if self._is_waking and self._batch:
-            await self._wake(self._batch)
+            await self.sleepers.wake(self._batch)
             for event in self._batch:
                 self._marks[event.type] = max(self._marks.get(event.type, 0), event.number)
         self._batch = []
@@ -259,73 +204,6 @@ class Exchange:
         marks, self._marks = self._marks, {}
         for type, number in marks.items():
             self._system.ref(topic_of(type)).tell(MarkDelivered(number))
-
-    # Sleepers
-
-    async def _wake(self, batch: Sequence[Occurrence]) -> None:
-        """Give every sleeper that listens for one of these events a durable reason to wake."""
-        by_type: dict[str, list[tuple[Occurrence, Any]]] = {}
-        for event in batch:
-            if event.type not in self._silent:
-                by_type.setdefault(event.type, []).append((event, msgspec.json.decode(event.data)))
-        if not by_type:
-            return
-        # A run that left memory before these events were begun, and is listed since, must be among what is read.
-        await self._system.log.flush()
-        found: dict[tuple[str, str], int] = {}
-        rows: dict[str, list[OpenStream]] = {}
-        for type, events in by_type.items():
-            await self._look(type, events, found, rows)
-        wakes = list(found.items())
-        for start in range(0, len(wakes), PAGE):
-            await self._ask(wakes[start : start + PAGE], rows)
-
-    async def _look(
-        self,
-        type: str,
-        events: Sequence[tuple[Occurrence, Any]],
-        found: dict[tuple[str, str], int],
-        rows: dict[str, list[OpenStream]],
-    ) -> None:
-        """Find the sleepers for events of one type, and the first event for each of their waits."""
-        listed, after, count = self._listed, "", 0
-        while page := await self._system.log.open_streams(listings_of(type), after=after, limit=PAGE):
-            for row in page:
-                entry = read_row(row.waits_on or "")
-                for wait in entry.waits:
-                    first = next(
-                        (e.position for e, data in events if e.position > wait.after and holds(wait.either, data)), None
-                    )
-                    if first is not None:
-                        key = (entry.run, wait.step)
-                        found[key] = min(found.get(key, first), first)
-                        rows.setdefault(entry.run, []).append(row)
-            after, count = page[-1].stream, count + len(page)
-        if not count and listed == self._listed:
-            self._silent.add(type)
-
-    async def _ask(self, wakes: Sequence[tuple[tuple[str, str], int]], rows: Mapping[str, list[OpenStream]]) -> None:
-        asked = [(run, self._find(run, step, position)) for (run, step), position in wakes]
-        for (run, answer), ((_, step), position) in zip(asked, wakes, strict=True):
-            if not await self._is_found(answer, run, step, position):
-                for row in rows[run]:  # it is awake, or has ended: a run is listed anew each time that it leaves memory
-                    self._system.ref(row.stream).tell(StopListening(row.waits_on))
-
-    def _find(self, run: str, step: str, position: int) -> Any:
-        return self._system.ref(StreamId(f"run/{run}")).ask(FindEvent(step, position), correlation=run)
-
-    async def _is_found(self, answer: Any, run: str, step: str, position: int) -> bool:
-        while True:
-            try:
-                return bool(await answer)
-            except (BacklogFullError, MailboxFullError):
-                await self._system.log.flush()
-                answer = self._find(run, step, position)
-            except (LogWriteError, LogClosedError):
-                raise
-            except PerdureError as error:
-                _log.warning("a run could not be told of an event", run=run, step=step, reason=str(error))
-                return True
 
 
 def _tell(wait: LiveWait, event: Occurrence, data: Any) -> None:

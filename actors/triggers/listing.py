@@ -15,7 +15,7 @@ import msgspec
 
 from perdure.actors.kernel.messages import Command, Decision, Effect, Event, Index, Moment
 from perdure.actors.triggers.wanted import Where
-from perdure.actors.workflows.defined.data import look_up
+from perdure.actors.workflows.defined.data import MISSING, look_up
 from perdure.store.errors import InternalError
 from perdure.store.records import StreamId
 
@@ -119,7 +119,7 @@ def place_of(type: str, either: Sequence[Where]) -> str:
 
 def place_for(type: str, field: str, data: Any) -> str | None:
     """Return where those are listed that want the value which an event has in a field; None if nobody can."""
-    value = look_up(data, field) if isinstance(data, dict) else None
+    value = look_up(data, field) if isinstance(data, dict) else MISSING
     return _place(type, field, value) if _is_scalar(value) else None
 
 
@@ -152,10 +152,14 @@ def listing_of(place: str, run: str) -> StreamId:
     return StreamId(listings_of(place) + hashlib.blake2b(run.encode(), digest_size=16).hexdigest())
 
 
-def _wanted_value(where: Where) -> tuple[str, Any] | None:
+def _wanted_value(where: Any) -> tuple[str, Any] | None:
     """Return a field and the one value that it must have for the conditions to hold, if they say one."""
+    if not isinstance(where, dict):
+        return None
     if isinstance(parts := where.get("and"), list):
-        return next((found for part in parts if (found := _wanted_value(part)) is not None), None)  # any of them will do
+        return next(
+            (found for part in parts if (found := _wanted_value(part)) is not None), None
+        )  # any of them will do
     field = where.get("if")
     if "eq" in where and isinstance(field, str) and _FIELD.fullmatch(field) and _is_scalar(where["eq"]):
         return field, where["eq"]
@@ -164,7 +168,8 @@ def _wanted_value(where: Where) -> tuple[str, Any] | None:
 
 def _place(type: str, field: str, value: Any) -> str:
     same = int(value) if isinstance(value, float) and value.is_integer() else value  # 1 is 1.0, as in conditions
-    return f"{type}/{field}={hashlib.blake2b(msgspec.json.encode(same), digest_size=8).hexdigest()}"
+    text = f"'{value}" if isinstance(value, str) else str(same)  # and "1" is neither
+    return f"{type}/{field}={hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
 
 
 def _is_scalar(value: Any) -> bool:

@@ -35,8 +35,8 @@ class Branch:
     """A numbered task of a run."""
 
     __slots__ = (
-        "_is_cut", "_ordinals", "driver", "is_cancelled", "is_inside", "path", "pivots", "place", "saga", "shields",
-        "task", "took", "turn",
+        "_is_cut", "_ordinals", "driver", "is_at_edge", "is_cancelled", "is_inside", "path", "pivots", "place", "saga",
+        "shields", "task", "took", "turn",
     )  # fmt: skip
 
     def __init__(self, driver: "Driver", path: str, *, is_cut: bool = False) -> None:
@@ -48,6 +48,8 @@ class Branch:
         """Whether the run itself cancelled it; any other cancellation is foreign."""
         self.is_inside = False
         """Whether a ctx call is under way."""
+        self.is_at_edge = False
+        """Whether a rehearsal has come to where it would go on: nothing that its code does now counts."""
         self.task: asyncio.Task[Any] | None = None
         self.took = 0
         """How long (microseconds) the last attempt of its last step took, live as replayed."""
@@ -163,7 +165,7 @@ def enter() -> Branch:
         raise UsageError(_ELSEWHERE)
     if branch.is_inside:
         raise UsageError(_NESTED)
-    if branch.driver.ending is not None:
+    if branch.driver.ending is not None or branch.is_at_edge:
         raise Parked
     branch.is_inside = True
     branch.turn += 1

@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from perdure.actors.kernel.clock import SECOND
-from perdure.actors.tools.definition import EffectClass, Tool
+from perdure.actors.tools.definition import Done, EffectClass, Tool
 from perdure.actors.tools.retry import Retry
 from perdure.actors.triggers.wanted import On, PublishedEvent, Where
 from perdure.actors.workflows.approving import Approval, Approvers, approved_arguments
@@ -28,7 +28,7 @@ from perdure.actors.workflows.offspring import ChildCall, ChildRun, child_deadli
 from perdure.actors.workflows.parts import bound, opened_parts
 from perdure.actors.workflows.saga import Saga
 from perdure.actors.workflows.scopes import Limit, Race
-from perdure.actors.workflows.steps import perform_step
+from perdure.actors.workflows.steps import begin_step
 from perdure.actors.workflows.waiting import Question, ask_people, take_signal
 from perdure.store.errors import UsageError
 
@@ -135,7 +135,8 @@ class Context:
         shell = engine.toolbox.shell_in_memory(tool, conversation) or await engine.toolbox.shell(tool, conversation)
         shell.pins += 1  # the actor stays until it was told how the call ended
         try:
-            return await perform_step(self._driver, branch, call, shell)
+            begun = await begin_step(self._driver, branch, call, shell)
+            return begun.result if isinstance(begun, Done) else await begun.perform()
         finally:
             shell.pins -= 1
 
@@ -152,7 +153,8 @@ class Context:
         try:
             tool = self._driver.engine.toolbox.as_tool(function)
             call = self._step_call(branch, "function", tool, args, kwargs)
-            return await perform_step(self._driver, branch, call, None)  # type: ignore[no-any-return] # decoded as R
+            begun = await begin_step(self._driver, branch, call, None)
+            return begun.result if isinstance(begun, Done) else await begun.perform()  # type: ignore[no-any-return] # decoded as R
         finally:
             branch.is_inside = False
 

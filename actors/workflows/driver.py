@@ -33,6 +33,7 @@ from perdure.actors.workflows.endings import (
     Verdict,
     Wait,
 )
+from perdure.actors.workflows.enlisting import leave_listings, with_listings
 from perdure.actors.workflows.errors import Continuing, Parked
 from perdure.actors.workflows.events import (
     QuestionAnswered,
@@ -46,7 +47,6 @@ from perdure.actors.workflows.events import (
 )
 from perdure.actors.workflows.failures import failure_of
 from perdure.actors.workflows.kin import Succession
-from perdure.actors.workflows.listening import leave_listings, with_listings
 from perdure.actors.workflows.mailbox import ANSWER, SIGNAL
 from perdure.actors.workflows.offspring import Offspring
 from perdure.actors.workflows.recording import Recording, StepRecord
@@ -249,7 +249,7 @@ class Driver:
         Raises:
             Parked: recorded steps are left; the run is parked as a mismatch.
         """
-        if self.ending is not None:
+        if self.ending is not None or branch.is_at_edge:
             return
         # The root is over only when all is: nothing of a branch that was never opened may be left either.
         left = self.recording.left_in(branch.path) or ([] if branch.path else list(self.recording.steps.items()))
@@ -257,8 +257,11 @@ class Driver:
             how = "ends here" if error is None else f"raises {type(error).__name__}: {recordable(str(error))}"
             self.mismatch(left[0][0], f"the code {how}", left)
 
-    def at_edge(self) -> None:
-        """Be told that a branch comes to a step that has no outcome yet; a rehearsal ends it here."""
+    def at_edge(self, *, stands_still: bool = False) -> None:
+        """Be told that a branch comes to a step that has no outcome yet; a rehearsal ends it here.
+
+        One that *stands_still* is a compensation that waits for a person, and lets others go first.
+        """
 
     # Facts
 

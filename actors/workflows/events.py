@@ -85,7 +85,7 @@ class RunParked(Event, frozen=True, tag="run-parked"):
     wake_at: int | None
     waits_on: str | None
     listens: tuple[str, ...] | None = None
-    """The types of events under which it is listed from here on; null: as before."""
+    """The places of the index of sleepers at which it is listed from here on, `TYPE/…`; null: as before."""
 
 
 class RunBlocked(Event, frozen=True, tag="run-blocked"):

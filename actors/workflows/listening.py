@@ -7,20 +7,17 @@ over everything before it, so a run gets events in their order and misses none, 
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import msgspec
 
-from perdure.actors.kernel.messages import Command
 from perdure.actors.kernel.shell import Shell
 from perdure.actors.triggers.exchange import LiveWait
-from perdure.actors.triggers.listing import ListedWait, Listen, StopListening, listing_of
 from perdure.actors.triggers.topic import Publish, check_type, topic_of
 from perdure.actors.triggers.wanted import Occurrence, On, PublishedEvent, Wanted
 from perdure.actors.workflows.branch import Branch
 from perdure.actors.workflows.definition import digest
 from perdure.actors.workflows.errors import Parked, StepFailedError
-from perdure.actors.workflows.events import RunFact, RunParked
 from perdure.actors.workflows.occurrences import (
     EventAwaited,
     EventExpired,
@@ -29,8 +26,7 @@ from perdure.actors.workflows.occurrences import (
     EventWaitWithdrawn,
     taken_json,
 )
-from perdure.actors.workflows.steering import PAUSED
-from perdure.actors.workflows.subscriptions import EVENT, OpenWait, Subscriptions
+from perdure.actors.workflows.subscriptions import EVENT, OpenWait
 from perdure.store.errors import LogClosedError, LogWriteError, UsageError
 from perdure.store.records import StreamId
 
@@ -232,63 +228,3 @@ class _Listener:
             return
         _cancelled(driver, self._branch)
         driver.note(EventWaitWithdrawn(self._key, self._seen))
-
-
-async def with_listings(driver: "Driver", fact: RunFact) -> tuple[RunFact, list[tuple[Shell, Command]]]:
-    """Return why a run leaves memory, with what the index of sleepers is told in the same unit.
-
-    A run that waits for events is listed under their types, and no more under those that it does not wait for.
-
-    Raises:
-        Parked: the log failed.
-    """
-    held: Subscriptions = driver.shell.state.events
-    if not isinstance(fact, RunParked) or not (held.waits or held.listed):
-        return fact, []
-    waits = {} if fact.waits_on == PAUSED else held.waits  # what lets it go on has it look back
-    wanted = {step: Wanted(wait.wanted.encode()) for step, wait in waits.items()}
-    types = sorted({type for each in wanted.values() for type in each.types})
-    streams = {listing_of(type, driver.run_id): type for type in {*types, *held.listed}}
-    shells = await _shells(driver, list(streams))
-    exchange = driver.engine.exchange
-    seen = {step: driver.events_seen.get(step, wait.after) for step, wait in waits.items()}
-    if any(exchange.is_behind(each.types, seen[step]) for step, each in wanted.items()):
-        return RunParked(driver.engine.clock.moment().now, None), []  # one came while the code was leaving
-    moves: list[tuple[Shell, Command]] = []
-    for shell in shells:
-        type = streams[shell.stream]
-        exchange.listed(type)
-        listed = tuple(
-            ListedWait(step, tuple(each.where(type)), seen[step]) for step, each in wanted.items() if type in each.types
-        )
-        moves.append((shell, Listen(driver.run_id, listed) if listed else StopListening()))
-    return msgspec.structs.replace(fact, listens=tuple(types)), moves
-
-
-async def leave_listings(driver: "Driver") -> None:
-    """Take a run that is about to end off the index of sleepers: nobody needs to look for it there.
-
-    Raises:
-        Parked: the log failed.
-    """
-    listed = driver.shell.state.events.listed
-    if listed and driver.ending is None:
-        for shell in await _shells(driver, [listing_of(type, driver.run_id) for type in listed]):
-            driver.engine.system.ref(shell.stream).tell(StopListening(), correlation=driver.run_id)
-
-
-async def _shells(driver: "Driver", streams: Sequence[StreamId]) -> list[Shell]:
-    """Return actors, all of them in memory at the same moment."""
-    directory = driver.engine.system.directory
-    while True:
-        shells = [shell for stream in streams if (shell := directory.active(stream)) is not None]
-        if len(shells) == len(streams):
-            return shells
-        try:
-            await asyncio.gather(*(_activated(driver, stream) for stream in streams))
-        except (LogWriteError, LogClosedError) as error:
-            driver.log_failed(error)
-
-
-async def _activated(driver: "Driver", stream: StreamId) -> Any:
-    return await driver.engine.system.directory.activate(stream)

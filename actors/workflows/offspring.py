@@ -256,6 +256,7 @@ async def _until_gone(driver: "Driver", branch: Branch, step: str, run: str) -> 
     """Have a child cancelled that is awaited no more, and wait for its end: its compensations come first."""
     if not driver.offspring.is_open(step):
         return
+    driver.at_edge()
     driver.engine.kin.cancel(run, f"run {driver.run_id}, which awaits it, was cancelled there")
     while driver.offspring.is_open(step):
         try:

@@ -6,7 +6,7 @@ once, to the branch that recorded it.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -121,24 +121,30 @@ class Recording:
         self, events: Iterable[tuple[Event, int]] = (), inherited: Iterable[Sequence[tuple[Event, int]]] = ()
     ) -> None:
         """Fold *events* with their times, of a fork on top of what it has *inherited*, its oldest ancestor first."""
-        self.steps: dict[str, StepRecord] = {}
         self.began_at = 0
         """The position at which the run was started: it gets the events published after that."""
-        self._signals: dict[str, msgspec.Raw] = {}
+        nothing: dict[str, Any] = {}
+        self.steps: dict[str, StepRecord] = nothing
+        self._signals: dict[str, msgspec.Raw] = nothing
         """Those that were received and not taken."""
-        self._asked: dict[str, Asked] = {}
+        self._asked: dict[str, Asked] = nothing
         """The questions that wait for more people."""
-        self._versions: dict[str, tuple[int, dict[str, int]]] = {}
+        self._versions: dict[str, tuple[int, dict[str, int]]] = nothing
         """The versions that were chosen, and how much each branch had recorded by then."""
-        self._taken: dict[str, int] = {}
+        self._taken: dict[str, int] = nothing
         """How much each branch was handed."""
+        self._left: dict[str, int] = nothing
+        if events or inherited:  # a run that starts has nothing, and one empty dictionary for all of it
+            self._fold(events, inherited)
+
+    def _fold(self, events: Iterable[tuple[Event, int]], inherited: Iterable[Sequence[tuple[Event, int]]]) -> None:
+        self.steps, self._signals, self._asked, self._versions, self._taken, self._left = {}, {}, {}, {}, {}, {}
         for part in inherited:
             for event, at in part:
                 self._add(event, at)
             self._keep_finished()
         for event, at in events:
             self._add(event, at)
-        self._left: dict[str, int] = {}
         for record in self.steps.values():
             self._left[record.branch] = self._left.get(record.branch, 0) + 1
 

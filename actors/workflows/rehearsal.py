@@ -15,6 +15,7 @@ from perdure.actors.kernel.messages import Command
 from perdure.actors.kernel.shell import Shell
 from perdure.actors.kernel.system import Transaction
 from perdure.actors.workflows.branch import CURRENT, Branch
+from perdure.actors.workflows.doubt import Standstill
 from perdure.actors.workflows.driver import Driver
 from perdure.actors.workflows.errors import Parked
 from perdure.actors.workflows.events import RunBlocked, RunFailed
@@ -48,6 +49,8 @@ class Rehearsal(Driver):
         context = copy_context()
         context.run(CURRENT.set, self._root)
         loop = asyncio.get_running_loop()
+        if self.deadline is not None and self.deadline <= self.engine.clock.moment().now:
+            self._expire()
         task = self._root.task = loop.create_task(self._outcome(), context=context)
         self.task = cast("asyncio.Task[None]", task)
         await asyncio.wait([task])
@@ -58,20 +61,23 @@ class Rehearsal(Driver):
             case RunBlocked(account=account):
                 verdict: Verdict = "needs an upcaster" if self._is_unreadable else "differs"
                 return Rehearsed(verdict, self._differs_at, account)
-            case RunFailed(error_type=kind, error=error):
+            case RunFailed(error_type=kind, error=error) if not self._root.is_at_edge:
                 return Rehearsed("fits", account=f"it would fail now: {kind}: {error}")
             case _:
                 return Rehearsed("fits")
 
     # Where a branch would go beyond the recording
 
-    def at_edge(self) -> None:
+    def at_edge(self, *, stands_still: bool = False) -> None:
         """End the branch: what comes now is not recorded.
 
         Raises:
-            Parked: always.
+            Standstill: others go first, which may be recorded.
+            Parked: always else.
         """
-        raise Parked
+        if stands_still:
+            raise Standstill
+        _leave()
 
     def record(
         self, *moves: tuple[Shell, Command], principal: str | None = None, causation: str | None = None
@@ -82,7 +88,7 @@ class Rehearsal(Driver):
             Parked: always.
         """
         del moves, principal, causation
-        raise Parked
+        _leave()
 
     async def wait(self, branch: Branch, *args: object, **options: object) -> None:
         """End the branch: it would wait.
@@ -91,7 +97,7 @@ class Rehearsal(Driver):
             Parked: always.
         """
         del branch, args, options
-        raise Parked
+        _leave()
 
     def mismatch(self, key: str, asked: str, recorded: Sequence[tuple[str, StepRecord]], data: bytes = b"") -> NoReturn:
         """Take note of where the code differs; see `Driver.mismatch`.
@@ -104,3 +110,14 @@ class Rehearsal(Driver):
             self._differs_at = first[0][0] if first else key
             self._is_unreadable = asked.startswith(UNREADABLE)
         super().mismatch(key, asked, recorded, data)
+
+
+def _leave() -> NoReturn:
+    """End the branch whose code runs, for good: what it does to clean up is not recorded either.
+
+    Raises:
+        Parked: always.
+    """
+    if (branch := CURRENT.get()) is not None:
+        branch.is_at_edge = True
+    raise Parked

@@ -117,6 +117,7 @@ class Resumer:
             for one in loaded
             if one.stream not in left
         ]
+        self._conclude([stream for stream, found in outcomes if found is None])
         suspects = [
             p for _, p in outcomes if isinstance(p, Prepared) and needs_solitude(p.shell.state, self._engine.life)
         ]
@@ -127,6 +128,12 @@ class Resumer:
         reasons = [(stream, p if isinstance(p, PerdureError) else None) for stream, p in outcomes]
         return reasons, [stream for stream in wanted if stream in left]
 
+    def _conclude(self, ended: Iterable[StreamId]) -> None:
+        """Have runs that have ended and are open work settle what they still owe."""
+        for stream in ended:
+            if (shell := self._engine.system.directory.active(stream)) is not None:
+                self._engine.kin.conclude(shell)
+
     def _prepare(
         self, loaded: Loaded, blobs: Mapping[str, bytes], inherited: list[Part] | PerdureError
     ) -> Prepared | PerdureError | None:
@@ -135,7 +142,6 @@ class Resumer:
         try:
             shell = self._engine.system.directory.adopt(loaded, blobs)
             if shell.state.status in CLOSED:
-                self._engine.kin.conclude(shell)  # what ended and is open work still owes something
                 return None
             decoded = [(self._engine.system.codec.decode(event, blobs), event.at) for event in loaded.events]
             first = decoded[0][0]

@@ -204,7 +204,8 @@ def _cancel(state: RunState, reason: str, moment: Moment) -> Decision[bool]:
         return Decision((requested, RunCancelled(reason)), reply=True, effects=(Interrupt(), Conclude()))
     if state.status == "blocked":  # its code cannot run, so there is nothing to wait for
         withdrawn = tuple(QuestionWithdrawn(step, asked.id) for step, asked in state.mailbox.questions.items())
-        return Decision((requested, *withdrawn, RunCancelled(reason)), reply=True, effects=(Conclude(),))
+        effects = (Conclude(), *state.events.leave(state.run))
+        return Decision((requested, *withdrawn, RunCancelled(reason)), reply=True, effects=effects)
     if state.cancel_reason is not None:
         return Decision((), reply=True)
     if state.status != "waiting":

@@ -11,6 +11,8 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, Self, TypeVar, overload
 
+import msgspec
+
 from perdure.actors.tools.definition import EffectClass, Tool
 from perdure.actors.tools.outcome import recordable
 from perdure.actors.tools.retry import Retry
@@ -43,8 +45,8 @@ class Saga:
     """
 
     __slots__ = (
-        "_branch", "_completed", "_ctx", "_driver", "_due", "_is_open", "_is_past_pivot", "_key", "_outer", "_undone",
-        "given_up", "id",
+        "_branch", "_completed", "_ctx", "_driver", "_due", "_is_open", "_is_past_pivot", "_outer", "_undone",
+        "given_up", "id", "key",
     )  # fmt: skip
 
     def __init__(self, driver: "Driver", ctx: "Context", branch: Branch, key: str) -> None:
@@ -52,7 +54,8 @@ class Saga:
         self._driver = driver
         self._ctx = ctx
         self._branch = branch
-        self._key = key
+        self.key = key
+        """What it is called in the log of its run."""
         self.id = f"{driver.run_id}:{key}"
         """The run's id and the key of the saga in it: no other saga has it."""
         self._outer: Saga | None = None
@@ -113,7 +116,7 @@ class Saga:
         due = sorted(self._due, key=lambda one: one.place, reverse=True)
         if not due:
             return
-        branch, driver, key = enter(), self._driver, self._key
+        branch, driver, key = enter(), self._driver, self.key
         branch.shields += 1
         try:
             record = branch.take(key, "saga", "saga")
@@ -143,7 +146,7 @@ class Saga:
         try:
             if branch is not self._branch or not self._is_open or self._is_past_pivot:
                 raise UsageError("saga.pivot() is called once, in the block of its saga and not in a branch of it")
-            key = f"{self._key}.pivot"
+            key = f"{self.key}.pivot"
             if branch.take(key, "pivot", "pivot") is None:
                 self._driver.note(PivotPassed(key, branch.path))
             self._is_past_pivot = True
@@ -230,11 +233,13 @@ class Saga:
         retry: Retry | None = None,
         timeout: float | None = None,
         unsure: bool = False,
+        instead: "tuple[Tool[..., Any], Callable[[Any], dict[str, Any]]] | None" = None,
     ) -> "Undo":
         """Return a way to make a call that *compensation* undoes, with arguments that are made from what it returned.
 
         *arguments* gets the result, None where there is none, and returns the arguments by name; it must always return
-        the same for the same result. `timeout`: seconds that one attempt at the compensation may take. Otherwise as
+        the same for the same result. `timeout`: seconds that one attempt at the compensation may take. `instead`: a
+        tool, and what makes its arguments, that is called once where the compensation failed for good. Otherwise as
         `undo_with`.
 
         Raises:
@@ -243,6 +248,9 @@ class Saga:
         self.check_open()
         limit = None if timeout is None else timedelta(seconds=timeout)
         made = Compensation.by(self._driver, compensation, arguments, retry, unsure=unsure, timeout=limit)
+        if instead is not None:
+            last = Compensation.by(self._driver, *instead, None, unsure=unsure, timeout=limit)
+            made = msgspec.structs.replace(made, instead=last)
         return Undo(self, made, self._ctx)
 
     def with_options(

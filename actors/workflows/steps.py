@@ -36,12 +36,6 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("perdure.runs")
 
 
-async def perform_step(driver: "Driver", branch: Branch, call: StepCall, shell: Shell | None) -> Any:
-    """Return the result of a step: from the recording if it is finished there, by performing it otherwise."""
-    begun = await begin_step(driver, branch, call, shell)
-    return begun.result if isinstance(begun, Done) else await begun.perform()
-
-
 async def begin_step(driver: "Driver", branch: Branch, call: StepCall, shell: Shell | None) -> "Done | Step":
     """Return the result of a step if the recording has it, or the step that is to be performed."""
     if driver.engine.system.log.is_congested:
@@ -60,7 +54,7 @@ async def begin_step(driver: "Driver", branch: Branch, call: StepCall, shell: Sh
             call.fate.was_dispatched = record.was_dispatched
         driver.note(StepCancelled(call.key, record.attempt, stopped=record.progress == "backing_off"))
         raise branch.cut()
-    driver.at_edge()
+    driver.at_edge(stands_still=record is not None and record.in_doubt and bool(call.undoes))
     return Step(Progress(driver, branch, call, record, shell))
 
 
@@ -77,7 +71,7 @@ class Step:
         self._is_stuck = False
         """Whether it failed for good, and only a person can have it tried again."""
 
-    async def perform(self) -> Any:
+    def perform(self) -> Coroutine[Any, Any, Any]:
         """Return the step's result, as it is read back from the log.
 
         Raises:
@@ -86,35 +80,38 @@ class Step:
             Parked: the run leaves memory.
         """
         record = self._progress.record
-        return await self._until_done(self._start() if record is None else self._go_on(record))
+        return self._perform(self._start() if record is None else self._go_on(record))
 
-    async def perform_after(self, verdict: "Verdict", shell: Shell | None) -> Any:
+    def perform_after(self, verdict: "Verdict", shell: Shell | None) -> Coroutine[Any, Any, Any]:
         """Go on after a `Standstill`, since a person has said what became of the step; see `perform`."""
         self._progress.shell = shell
-        return await self._until_done(self._after(judged(self._progress, verdict)))
+        return self._perform(self._after(judged(self._progress, verdict)))
 
-    async def _until_done(self, beginning: Coroutine[Any, Any, Done | Asked]) -> Any:
+    # One coroutine from the beginning to the end: a run that waits in a tool holds every one on the way there.
+    async def _perform(self, beginning: Coroutine[Any, Any, Done | Asked]) -> Any:
         try:
-            return await self._perform(await beginning)
+            begun = await beginning
+            del beginning  # it is over, and would be held as well
+            while not isinstance(begun, Done):
+                admission, ticket = begun
+                if not admission.is_admitted:
+                    waited = await self._entrance.wait_out(admission, ticket)
+                    if isinstance(waited, tuple):
+                        begun = waited
+                    else:
+                        begun = await self._fail(waited, retryable=True, is_told=True)
+                    continue
+                if admission.delay:
+                    ticket = await self._entrance.delay(admission.delay)
+                ended = await self._dispatch(ticket)
+                self._entrance.leave()
+                begun = await self._settle(ended)
+            return begun.result
         finally:
             self._entrance.leave()
             self._progress.take_back()
             if self._call.fate is not None:
                 self._call.fate.was_dispatched = self._progress.was_dispatched
-
-    async def _perform(self, begun: Done | Asked) -> Any:
-        while not isinstance(begun, Done):
-            admission, ticket = begun
-            if not admission.is_admitted:
-                waited = await self._entrance.wait_out(admission, ticket)
-                begun = waited if isinstance(waited, tuple) else await self._fail(waited, retryable=True, is_told=True)
-                continue
-            if admission.delay:
-                ticket = await self._entrance.delay(admission.delay)
-            ended = await self._dispatch(ticket)
-            self._entrance.leave()
-            begun = await self._settle(ended)
-        return begun.result
 
     # Intent
 

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from perdure.actors.kernel.messages import Decision, Event, Moment
+from perdure.actors.triggers.listing import LeaveListings
 from perdure.actors.workflows.commands import Arrived, FindEvent
 from perdure.actors.workflows.events import RunParked
 from perdure.actors.workflows.occurrences import (
@@ -50,7 +51,7 @@ class Subscriptions(msgspec.Struct, frozen=True):
     since: int | None = None
     """Where the first run of a chain began, if the run goes on for another."""
     listed: tuple[str, ...] = ()
-    """The types of events under which the run was listed when it left memory last."""
+    """The places of the index of sleepers at which the run was listed when it left memory last."""
 
     def place(self, cursor: str, began_at: int) -> int:
         """Return the position after which a new wait looks."""
@@ -82,8 +83,12 @@ class Subscriptions(msgspec.Struct, frozen=True):
         return (EventPlacesMoved(since, self.cursors, self.floor),) if self.cursors or self.since is not None else ()
 
     def parked(self, listens: tuple[str, ...] | None) -> "Subscriptions":
-        """Return the subscriptions of a run that left memory, listed under these types; None: as before."""
+        """Return the subscriptions of a run that left memory, listed at these places; None: as before."""
         return self if listens is None else msgspec.structs.replace(self, listed=listens)
+
+    def leave(self, run: str) -> tuple[LeaveListings, ...]:
+        """Return what takes a run off the index that ends without its code."""
+        return (LeaveListings(run, self.listed),) if self.listed else ()
 
     def closed(self) -> "Subscriptions":
         """Return the subscriptions of a run that has ended: it waits for nothing, and may be tried again."""

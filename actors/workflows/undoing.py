@@ -48,6 +48,8 @@ class Compensation(msgspec.Struct, frozen=True, eq=False):
     """Makes its arguments of what the call returned; pure."""
     timeout: timedelta | None = None
     """How long an attempt may take, in place of what the tool says."""
+    instead: "Compensation | None" = None
+    """Called once where this one has failed for good."""
 
     @classmethod
     def of(
@@ -98,6 +100,8 @@ class Compensation(msgspec.Struct, frozen=True, eq=False):
             await self.shell(self.tool)
         finally:
             branch.is_inside = False
+        if self.instead is not None:
+            await self.instead.prepare()
 
     async def shell(self, tool: Tool[..., Any]) -> Shell | None:
         """Return the actor of its tool, or of the one that stands by; None for a function, which has none."""
@@ -130,15 +134,31 @@ class Due(msgspec.Struct, frozen=True, eq=False):
     """Its key."""
     compensation: Compensation | None
     arguments: bytes = b""
+    instead: bytes = b""
+    """The arguments of the compensation that stands by for it."""
 
     @classmethod
     def of(cls, place: tuple[int, ...], undoes: str, compensation: Compensation | None, result: object) -> "Due":
         """Return what is due for a step that returned *result*."""
-        return cls(place, undoes, compensation, b"" if compensation is None else compensation.encoded(result))
+        if compensation is None:
+            return cls(place, undoes, None)
+        instead = b"" if compensation.instead is None else compensation.instead.encoded(result)
+        return cls(place, undoes, compensation, compensation.encoded(result), instead)
+
+    @property
+    def calls(self) -> "list[tuple[Compensation, Tool[..., Any], bytes, Retry]]":
+        """What undoes it, one after the other until one has: the tool, the one that stands by for it, and the last."""
+        made = self.compensation
+        if made is None:
+            return []
+        fallback = None if made.kind == "function" else made.tool.fallback
+        tools = [made.tool] if fallback is None else [made.tool, fallback]
+        last = [] if made.instead is None else [(made.instead, made.instead.tool, self.instead, NO_RETRY)]
+        return [*((made, tool, self.arguments, made.retry) for tool in tools), *last]
 
 
 class _Undoing:
-    """One compensation on its way: its call, and that of the tool that stands by for its own."""
+    """One compensation on its way: its call, and those that stand by for it."""
 
     def __init__(self, driver: "Driver", branch: Branch, due: Due, compensation: Compensation) -> None:
         self._driver = driver
@@ -146,22 +166,21 @@ class _Undoing:
         self._compensation = compensation
         self._step: Step | None = None
         self.undoes = due.undoes
-        tool, key = compensation.tool, f"{due.undoes}#undo"
-        tools = [tool] if tool.fallback is None or compensation.kind == "function" else [tool, tool.fallback]
+        last = len(due.calls) - 1
         self._calls = [
             StepCall(
-                key=key + "~" * number,
-                kind=compensation.kind,
+                key=f"{due.undoes}#undo" + "~" * number,
+                kind=made.kind,
                 tool=tool,
-                arguments=due.arguments,
-                digest=digest(tool.name, due.arguments),
-                retry=compensation.retry,
-                timeout=compensation.timeout or tool.timeout,
-                may_fall_back=number < len(tools) - 1,
-                stuck="compensation" if number == len(tools) - 1 else "",
+                arguments=arguments,
+                digest=digest(tool.name, arguments),
+                retry=retry,
+                timeout=made.timeout or tool.timeout,
+                may_fall_back=number < last,
+                stuck="compensation" if number == last else "",
                 undoes=due.undoes,
             )
-            for number, tool in enumerate(tools)
+            for number, (made, tool, arguments, retry) in enumerate(due.calls)
         ]
 
     @property

@@ -23,7 +23,7 @@ class Versions:
 
     def __init__(self) -> None:
         self._chosen: dict[str, int] = {}
-        self._passed: set[str] = set()
+        self._passed: tuple[str, ...] = ()
         """Changes whose place some branch went past before they were marked."""
 
     def choose(self, driver: "Driver", branch: Branch, name: str, latest: int) -> int:
@@ -38,7 +38,8 @@ class Versions:
         if (recorded := driver.recording.version(name, branch.path)) is not None:
             return recorded
         if branch.is_replaying:
-            self._passed.add(name)
+            if name not in self._passed:
+                self._passed = (*self._passed, name)
             return 0
         if (chosen := self._chosen.get(name)) is not None:
             return chosen

@@ -3,8 +3,9 @@
 Unknown events and unknown fields are nothing special: a log of a newer or another application is listed as well.
 """
 
+import contextlib
 import re
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -72,6 +73,13 @@ class Facts(msgspec.Struct, frozen=True):
     parent: StartedBy | None = None
     chain: GoesOnFor | None = None
     run: str = ""
+    events: str = ""
+    event: str = ""
+    id: str = ""
+    listens: tuple[str, ...] = ()
+    next: str = ""
+    version: int = 0
+    given_up: tuple[str, ...] = ()
     status: str = ""
     is_awaited: bool = True
     count: int = 0
@@ -87,20 +95,34 @@ class Facts(msgspec.Struct, frozen=True):
     arguments: msgspec.Raw = msgspec.Raw(b"null")
     value: msgspec.Raw = msgspec.Raw(b"null")
     answer: msgspec.Raw = msgspec.Raw(b"null")
+    data: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _decode = msgspec.json.Decoder(Facts).decode
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 NONE: Final = Facts()
 
 
 def facts_of(event: Recorded) -> Facts:
-    """Return what *event* says; nothing when it is erased, or when its fields are of other types."""
+    """Return what *event* says; nothing when it is erased. A field of another type, null for one, has its default."""
     if event.data is None:
         return NONE
     try:
         return _decode(event.data)
     except msgspec.MsgspecError:
+        return _what_fits(event.data)
+
+
+def _what_fits(data: str) -> Facts:
+    known: dict[str, Any] = {}
+    try:
+        for name, value in _fields(data).items():
+            with contextlib.suppress(msgspec.MsgspecError):
+                if name in Facts.__struct_fields__:
+                    known[name] = getattr(_decode(b"{%s:%s}" % (msgspec.json.encode(name), bytes(value))), name)
+    except msgspec.MsgspecError:
         return NONE
+    return Facts(**known)
 
 
 def refuser(facts: Facts) -> str:

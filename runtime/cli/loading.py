@@ -9,7 +9,7 @@ import inspect
 import json
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, Final, cast
@@ -110,8 +110,14 @@ def load(path: Path) -> Application:
 
 def _distinct(found: dict[str, Any], kind: type[Any]) -> list[Any]:
     """Return the values of a kind, once each, in the order of the file."""
-    variables = ([value, *value] if isinstance(value, (list, tuple)) else [value] for value in found.values())
-    return list({id(value): value for values in variables for value in values if isinstance(value, kind)}.values())
+    return list({id(value): value for value in _values(found) if isinstance(value, kind)}.values())
+
+
+def _values(found: dict[str, Any]) -> Iterator[Any]:
+    for value in found.values():
+        yield value
+        if isinstance(value, (list, tuple)):
+            yield from cast("Sequence[Any]", value)
 
 
 def _may_be_named(value: Any) -> bool:
@@ -120,9 +126,12 @@ def _may_be_named(value: Any) -> bool:
 
 def _by_variable(found: dict[str, Any], workflows: Workflows) -> dict[str, Workflow[..., Any]]:
     """Return the workflows by the variables of the file."""
-    by_variable = {name: value for name, value in found.items() if isinstance(value, Workflow)}
-    definitions = {name: value for name, value in found.items() if isinstance(value, WorkflowDefinition)}
-    return by_variable | {name: workflows[definition.id] for name, definition in definitions.items()}
+    by_variable: dict[str, Workflow[..., Any]] = {}
+    for name, value in found.items():
+        if isinstance(value, (Workflow, WorkflowDefinition)):
+            known_as = value.id if isinstance(value, WorkflowDefinition) else value.name
+            by_variable[name] = workflows[known_as]
+    return by_variable
 
 
 def _import(path: Path) -> ModuleType:

@@ -104,7 +104,7 @@ class Progress:
                 self.parked[run] = facts.wake_at
                 if facts.waits_on is not None and facts.waits_on != CHILD:
                     self.attention[run] = facts.waits_on
-                elif facts.wake_at is not None:
+                elif facts.wake_at is not None and facts.wake_at > event.at:
                     wake = clock_time(facts.wake_at, now=event.at)
                     left = duration(facts.wake_at - event.at)
                     hint = "" if self.run is None else "; Ctrl-C leaves it in the log"

@@ -1,7 +1,7 @@
 """The command that publishes an event: publish.
 
-It needs no application code. Invariant: the event is durable in the log when the command says so; the runs that wait for
-it get it from the log's owner where there is one, and otherwise when they are resumed.
+It needs no application code. Invariant: the event is durable in the log when the command says so; the runs that wait
+for it get it from the log's owner where there is one, and otherwise when they are resumed.
 """
 
 from pathlib import Path

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import msgspec
@@ -18,6 +18,7 @@ import msgspec
 from perdure.actors.workflows.children import CHILD
 from perdure.actors.workflows.mailbox import ANSWER, SIGNAL
 from perdure.actors.workflows.state import RunView
+from perdure.actors.workflows.subscriptions import EVENT
 from perdure.runtime.app import Runtime
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.facts import RUN_PREFIX, facts_of
@@ -35,6 +36,11 @@ from perdure.runtime.cli.watching import REFRESH_SECONDS, Watcher, watching
 from perdure.runtime.options import OptionValues
 from perdure.store.reader import LogReader
 from perdure.store.records import Query, StreamId
+
+_SENT: Final[dict[str | None, tuple[str, str]]] = {
+    SIGNAL: ("a signal", "perdure signal {run} NAME"), EVENT: ("an event", "perdure publish TYPE"),
+}  # fmt: skip
+"""What a run may wait for that anybody can send, and how."""
 
 
 @click.command(short_help="Start a run and print its result.")
@@ -123,7 +129,7 @@ async def _resume_family(rt: Runtime, run: str) -> None:
 
 
 def _code(view: RunView) -> Exit:
-    if view.waits_on in (ANSWER, SIGNAL) or (view.status == "paused" and not view.in_doubt):
+    if view.waits_on in (ANSWER, SIGNAL, EVENT) or (view.status == "paused" and not view.in_doubt):
         return Exit.WAITS
     return Exit.OK if view.status == "completed" else Exit.RUN
 
@@ -155,9 +161,10 @@ def _tell(request: Request, view: RunView) -> Exit:
         case _ if view.questions and not view.in_doubt:
             how = f"perdure answer {view.questions[0]} JSON --db {request.db}; then {request.how_to_go_on}"
             raise Failure(f"run {view.run} waits for {count(len(view.questions), 'answer')}: {how}", code)
-        case _ if view.waits_on == SIGNAL:
-            how = f"perdure signal {view.run} NAME JSON --db {request.db}; then {request.how_to_go_on}"
-            raise Failure(f"run {view.run} waits for a signal: {how}", code)
+        case _ if view.waits_on in _SENT:
+            what, command = _SENT[view.waits_on]
+            how = f"{command.format(run=view.run)} JSON --db {request.db}; then {request.how_to_go_on}"
+            raise Failure(f"run {view.run} waits for {what}: {how}", code)
         case _:
             keys = ", ".join(view.in_doubt)
             how = f"perdure settle {view.run} {keys} --db {request.db} --done JSON | --not-done | --failed TEXT"
@@ -197,12 +204,12 @@ def resume(ctx: click.Context, *, what: str, db: Path, who: str | None, as_json:
         return
     if not as_json:
         say_what_is_open(opened, application)
-    stopped = asyncio.run(_resume(db, application))
+    stopped, reasons = asyncio.run(_resume(db, application))
     if stopped is not None:
         print_line(f"what is open is in the log; go on with: {come_back(file, db)}", error=True)
     with LogReader.open(db) as reader:
         after = [_again(reader, one) for one in opened]
-    code = print_summary(after, application, db, as_json=as_json)
+    code = print_summary(after, application, db, reasons, as_json=as_json)
     ctx.exit(code if stopped is None else stopped)
 
 
@@ -211,8 +218,8 @@ def _again(reader: LogReader, before: Standing) -> Standing:
     return before if stream is None else read_run(reader, stream, now=now_micros())
 
 
-async def _resume(db: Path, application: Application) -> Exit | None:
-    """Return the exit code when a stop was asked for."""
+async def _resume(db: Path, application: Application) -> tuple[Exit | None, dict[str, str]]:
+    """Return the exit code when a stop was asked for, and why which runs could not be brought back."""
     with Stop() as stop, aside():
         async with host(db, application) as rt:
             after = await _last_position(rt)
@@ -220,7 +227,8 @@ async def _resume(db: Path, application: Application) -> Exit | None:
                 await _watch(stop, watcher, _follow_all(rt, watcher, after))
             if stop.code is not None:
                 say_stopping(watcher.progress.in_flight, rt.settings.drain.total_seconds())
-    return stop.code
+            reasons = {each.id: each.could_not for each in await rt.waiting() if each.could_not is not None}
+    return stop.code, reasons
 
 
 async def _follow_all(rt: Runtime, watcher: Watcher, after: int) -> None:

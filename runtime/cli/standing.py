@@ -12,6 +12,7 @@ import msgspec
 from perdure.actors.workflows.children import CHILD
 from perdure.actors.workflows.mailbox import ANSWER, SIGNAL
 from perdure.actors.workflows.steering import PAUSED
+from perdure.actors.workflows.subscriptions import EVENT
 from perdure.runtime.cli.facts import ENDS, RUN_PREFIX, Facts, facts_of
 from perdure.runtime.cli.output import clock_time, duration
 from perdure.runtime.cli.timeline import Timeline
@@ -34,7 +35,7 @@ _ENDED: Final[dict[str, Status]] = {
 ATTENTION: Final[frozenset[Status]] = frozenset({"in doubt", "blocked"})
 """What only a person can move."""
 WAITS: Final[dict[str | None, str]] = {
-    ANSWER: "an answer: perdure questions", SIGNAL: "a signal", CHILD: "its children",
+    ANSWER: "an answer: perdure questions", SIGNAL: "a signal", CHILD: "its children", EVENT: "an event",
 }  # fmt: skip
 """What a run sleeps for that is no time, in words."""
 
@@ -57,6 +58,7 @@ WITH seen AS (
 SELECT seen.stream, first.data->>'$.workflow', last.type, last.at,
        json_object('life', last.data->'$.life', 'wake_at', last.data->'$.wake_at', 'waits_on', last.data->'$.waits_on',
                    'kind', last.data->'$.kind', 'account', last.data->'$.account', 'reason', last.data->'$.reason',
+                   'listens', last.data->'$.listens',
                    'error_type', last.data->'$.error_type', 'error', last.data->'$.error', 'run', last.data->'$.run'),
        seen.done, seen.started, seen.doubts, seen.is_cancelled, seen.events
 FROM seen
@@ -208,7 +210,8 @@ def describe(  # noqa: C901 - one case a status
             return f"until {clock_time(wake, now=now)} (in {duration(wake - now)})"
         case "waiting":
             until = "" if facts.wake_at is None else f", until {clock_time(facts.wake_at, now=now)} at most"
-            return f"{WAITS[facts.waits_on or ANSWER]}{until}"
+            types = sorted({place.partition("/")[0] for place in facts.listens} if facts.waits_on == EVENT else ())
+            return f"{WAITS[facts.waits_on or ANSWER]}{': ' if types else ''}{', '.join(types)}{until}"
         case "due":
             return "resume: its time has come"
         case "suspended":

@@ -30,7 +30,13 @@ T = TypeVar("T")
 @click.argument("what", metavar="RUN STEP | UNIQ_ID", nargs=-1, required=True)
 @db_option
 @click.option("--trajectory", metavar="ID", help="Of a call in a slot, by its UNIQ_ID.")
-@click.option("--done", metavar="JSON", help="It happened, and this was its result; of a call: its output, as text.")
+@click.option(
+    "--done",
+    is_flag=False,
+    flag_value="null",
+    metavar="[JSON]",
+    help="It happened, and this was its result, null when left out; of a call: its output, as text.",
+)
 @click.option("--not-done", "is_not_done", is_flag=True, help="It did not happen: it is made again. For steps only.")
 @click.option("--failed", metavar="TEXT", help="It failed: the workflow, or whoever asks for the call, is told so.")
 @click.option("--because", metavar="TEXT", help="Of a call: how you know; it stands in the log.")

@@ -25,6 +25,7 @@ settings_drawn = st.sampled_from([timedelta(seconds=10), timedelta(days=1)]).map
 )
 scripts = st.one_of(
     st.just(Script()),
+    st.just(Script()),
     st.builds(Script, cancel=st.sampled_from([0, 1, 4, 10, 30, 70, 150])),
     st.builds(Script, deadline=st.sampled_from([1, 6, 20, 60, 200])),
 )

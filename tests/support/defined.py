@@ -1,6 +1,7 @@
 """What the tests of definitions share: agents that do what they are told and remember what they were sent."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from perdure import Runtime, WorkflowFailedError
@@ -26,7 +27,7 @@ class Troupe:
         name: str,
         answer: Any = None,
         *,
-        seconds: float = 0,
+        seconds: float | Callable[[AgentMessage], float] = 0,
         errors: tuple[BaseException | AgentResponse, ...] = (),
         **options: Any,
     ) -> None:
@@ -35,8 +36,8 @@ class Troupe:
 
         async def handle(message: AgentMessage) -> Any:
             self.sent.append((name, message))
-            if seconds:
-                await self.sleep(seconds)
+            if takes := seconds(message) if callable(seconds) else seconds:
+                await self.sleep(takes)
             if failing:
                 error = failing.pop(0)
                 if isinstance(error, AgentResponse):

@@ -240,6 +240,7 @@ HARMLESS = ("keep", "look", "flaky", "sleep", "ask", "signal")
 UNDONE = ("", "ref", "unsure", "flaky", "stuck")
 
 _seconds = st.sampled_from([0, 1, 5, 30, 90])
+_books = st.builds(Op, kind=st.just("book"), name=st.sampled_from(UNDONE))
 
 
 def _leaves(kinds: Sequence[str]) -> st.SearchStrategy[Op]:
@@ -248,6 +249,8 @@ def _leaves(kinds: Sequence[str]) -> st.SearchStrategy[Op]:
 
 def _scopes(inner: st.SearchStrategy[Program], cleanup: st.SearchStrategy[Program]) -> list[st.SearchStrategy[Op]]:
     several = st.lists(inner, min_size=1, max_size=3).map(tuple)
+    bookings = st.lists(_books, min_size=1, max_size=2).map(tuple)
+    of_saga = st.builds(lambda first, then: (*first, *then), bookings, inner)
     return [
         st.builds(Op, kind=st.just("gather"), parts=several),
         st.builds(Op, kind=st.just("map"), seconds=st.integers(0, 1), parts=several),
@@ -255,23 +258,21 @@ def _scopes(inner: st.SearchStrategy[Program], cleanup: st.SearchStrategy[Progra
         st.builds(Op, kind=st.just("limit"), seconds=st.sampled_from([0, 5, 30, 300]), parts=st.tuples(inner)),
         st.builds(Op, kind=st.just("careful"), parts=st.tuples(inner, cleanup)),
         st.builds(Op, kind=st.just("rescued"), parts=st.tuples(inner)),
-        st.builds(Op, kind=st.just("saga"), name=st.sampled_from(["", "", "pivot"]), parts=st.tuples(inner, inner)),
+        st.builds(Op, kind=st.just("saga"), name=st.sampled_from(["", "", "pivot"]), parts=st.tuples(of_saga, inner)),
         st.builds(Op, kind=st.sampled_from(["child", "detach"]), parts=st.tuples(inner)),
     ]
 
 
-def programs(kinds: Sequence[str] = EXACT + WAITING, *, max_leaves: int = 10) -> st.SearchStrategy[Program]:
-    """Programs of leaves of these *kinds*, within scopes of every kind."""
-    books = st.builds(Op, kind=st.just("book"), name=st.sampled_from(UNDONE))
-    leaf = st.one_of(_leaves(kinds), books)
+def programs(kinds: Sequence[str] = EXACT + WAITING, *, depth: int = 3) -> st.SearchStrategy[Program]:
+    """Programs of leaves of these *kinds*, within scopes of every kind that lie *depth* deep at most."""
+    leaf = st.one_of(_leaves(kinds), _books)
     cleanup = st.lists(_leaves(HARMLESS), max_size=2).map(tuple)
-    drawn = st.recursive(
-        st.lists(leaf, max_size=4).map(tuple),
-        lambda inner: st.lists(st.one_of(leaf, *_scopes(inner, cleanup)), min_size=1, max_size=4).map(tuple),
-        max_leaves=max_leaves,
-    )
-    last = st.builds(Op, kind=st.just("continue"), parts=st.tuples(drawn))
-    return st.one_of(drawn, drawn, st.builds(lambda first, end: (*first, end), drawn, last)).map(numbered)
+    body = st.lists(leaf, min_size=1, max_size=3).map(tuple)
+    for _ in range(depth):  # not st.recursive, which draws small things most of the time
+        body = st.lists(st.one_of(leaf, *_scopes(body, cleanup)), min_size=1, max_size=3).map(tuple)
+    last = st.builds(Op, kind=st.just("continue"), parts=st.tuples(body))
+    either = st.one_of(body, body, body, body, st.builds(lambda first, end: (*first, end), body, last))
+    return either.map(numbered)
 
 
 __all__ = ["EXACT", "WAITING", "Op", "Program", "everything", "interpret", "numbered", "programs"]

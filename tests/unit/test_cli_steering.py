@@ -152,3 +152,62 @@ def test_the_view_of_runs_has_pauses_and_forks(here: Here) -> None:
         {"run": "f1", "status": "paused", "forked_from": "r1"},
         {"run": "r1", "status": "completed", "forked_from": None},
     ]
+
+
+def published(here: Here) -> list[tuple[str, str]]:
+    ended = here("log", "--db", here.db, "--type", "event-published", "--json")
+    events = [json.loads(line) for line in ended.out.splitlines()]
+    return [(event["stream"], event["principal"]) for event in events]
+
+
+def test_an_event_is_published_once_and_the_run_that_waits_for_it_goes_on_with_resume(here: Here) -> None:
+    start(here, "shipment")
+    here("resume", here.file, "--db", here.db)
+
+    first = here("publish", "order.paid", '{"amount": 7}', "--db", here.db, "--id", "bank-1", "--who", "till 3")
+    again = here("publish", "order.paid", '{"amount": 7}', "--db", here.db, "--id", "bank-1", "--json")
+    other = here("publish", "order.paid", '{"amount": 8}', "--db", here.db, "--id", "bank-1")
+
+    assert first.out == f"order.paid is published; who waits for it goes on with: perdure resume FILE.py --db {here.db}\n"
+    assert json.loads(again.out) == {"type": "order.paid", "id": "bank-1", "is_new": False}
+    assert (other.code, "bank-1" in other.err) == (2, True)
+    assert published(here) == [("topic/order.paid", "till 3")]
+    here("resume", here.file, "--db", here.db)
+    assert status(here) == "completed"
+
+
+@pytest.mark.parametrize(("type", "data"), [("order paid", "1"), ("order.paid", "{")])
+def test_what_is_no_event_is_not_published(here: Here, type: str, data: str) -> None:
+    start(here, "total")
+
+    ended = here("publish", type, data, "--db", here.db)
+
+    assert ended.code == 2
+    assert published(here) == []
+
+
+def test_an_event_is_published_into_a_log_that_is_there(here: Here) -> None:
+    ended = here("publish", "order.paid", "--db", here.db)
+
+    assert ended.code == 2
+    assert not Path(here.db).exists()
+
+
+def test_ps_and_show_say_which_event_a_run_waits_for(here: Here) -> None:
+    start(here, "shipment")
+    here("resume", here.file, "--db", here.db)
+
+    listed = here("ps", "--db", here.db)
+    shown = here("show", "r1", "--db", here.db)
+
+    assert "r1   shipment  waiting      0" in listed.out
+    assert listed.out.rstrip().endswith("an event: order.paid")
+    assert "; for an event: order.paid" in shown.out
+    assert "waits for order.paid" in shown.out
+
+
+def test_run_leaves_a_run_that_waits_for_an_event_and_says_how_it_goes_on(here: Here) -> None:
+    ended = here.run("shipment")
+
+    assert ended.code == 5
+    assert f"run r1 waits for an event: perdure publish TYPE JSON --db {here.db}" in ended.err

@@ -320,7 +320,7 @@ def test_a_cancelled_run_is_off_the_list_and_is_not_woken() -> None:
         rt = await box.open()
         run = await rt.with_options(id="r").start(takes, 1)
         await rt.until_idle()
-        assert await open_listings(rt) == ["listing/paid/r"]
+        assert await open_listings(rt) == ["listing/paid/-/r"]
 
         await run.cancel("enough")
         await rt.until_idle()

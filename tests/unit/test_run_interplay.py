@@ -83,3 +83,543 @@ async def rehearsed_everywhere(box: Box, *workflows: Any) -> int:
         await beside.close()
     assert told == []
     return count
+
+
+def test_a_wait_for_a_child_that_was_given_up_fits_and_the_child_is_left_alone() -> None:
+    @workflow
+    async def child(ctx: Context) -> None:
+        try:
+            await ctx.sleep(DAY)
+        finally:
+            await ctx.sleep(300)
+
+    @workflow
+    async def parent(ctx: Context) -> None:
+        await ctx.race(ctx.run(child), ctx.sleep(100))
+
+    async def scenario() -> int:
+        async with box_with(parent, child) as box:
+            rt = await box.open()
+            await rt.with_options(id="p").start(parent)
+            await settle(box, rounds=10)
+            assert (await rt.run("p").status()).status == "completed"
+            await box.close()
+            return await rehearsed_everywhere(box, parent, child)
+
+    assert play(scenario) > 20
+
+
+def test_code_in_the_middle_of_compensating_with_one_that_is_stuck_fits() -> None:
+    broken.update({"c", "undo b"})
+
+    @workflow
+    async def wf(ctx: Context) -> None:
+        try:
+            async with ctx.saga() as saga:
+                for item in "abc":
+                    await saga.undo_with(undo).call(work, item)
+        finally:
+            await ctx.call(work, "tidied")
+
+    async def scenario() -> None:
+        async with box_with(wf) as box:
+            rt = await box.open()
+            await rt.with_options(id="r").start(wf)
+            await settle(box)
+            assert (await rt.run("r").status()).in_doubt == ("work#2#undo",)
+            assert calls[-1] == "undo a"
+            await rt.run("r").settle_done("work#2#undo")
+            await settle(box)
+            await box.close()
+            assert await rehearsed_everywhere(box, wf) > 10
+
+    play(scenario)
+
+
+def test_code_that_cleans_up_after_its_deadline_fits() -> None:
+    @workflow
+    async def wf(ctx: Context) -> None:
+        try:
+            await ctx.call(work, "a")
+            await ctx.call(work, "b")
+        finally:
+            await ctx.call(work, "tidied")
+            await ctx.sleep(HOUR)
+
+    async def scenario() -> list[CheckedRun]:
+        async with box_with(wf) as box:
+            rt = await box.open()
+            handle = await rt.with_options(id="r", deadline=timedelta(minutes=5)).start(wf)
+            await handle.pause()
+            await box.clock.advance(400)
+            assert (await handle.status()).status == "waiting"
+            await box.close_and_reopen(resume=False)
+            return await check_runs(box.runtime._engine, box.runtime._log)
+
+    assert play(scenario) == [CheckedRun("r", "wf", "fits")]
+    assert calls[-1] == "tidied"
+
+
+def test_a_rehearsal_of_a_run_that_has_ended_and_owes_something_changes_nothing(tmp_path: Path) -> None:
+    @workflow
+    async def child(ctx: Context) -> None:
+        await ctx.sleep(DAY)
+
+    async def parent(ctx: Context, item: str) -> None:
+        await ctx.run(child)
+
+    async def other(ctx: Context, item: str) -> None:
+        await ctx.call(work, item)
+
+    async def scenario() -> None:
+        old, new = workflow(name="w")(parent), workflow(name="w")(other)
+        async with box_with(old, child) as box:
+            rt = await box.open()
+            await rt.with_options(id="p").start(old, "x")
+            await settle(box)
+            rt = await box.close_and_reopen(workflows=[new, child])
+            await rt.resume()
+            await settle(box)
+            assert (await rt.run("p").status()).status == "blocked"
+            await rt.run("p").cancel()
+            await settle(box)
+            await box.close()
+            await rehearsed_everywhere(box, old, child)
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("how", ["queued", "paused", "fork", "child", "event", "approval", "signal", "continued"])
+def test_a_run_with_any_wait_fits_unchanged_code_and_a_check_leaves_no_trace(how: str, tmp_path: Path) -> None:
+    @workflow
+    async def child(ctx: Context) -> None:
+        await ctx.sleep(DAY)
+
+    @workflow
+    async def wf(ctx: Context, how: str) -> Any:
+        await ctx.call(work, "a")
+        match how:
+            case "child":
+                await ctx.run(child)
+            case "event":
+                await ctx.publish("news", 1)
+                await ctx.event("news")
+                await ctx.event("news", timeout=DAY)
+            case "approval":
+                return await ctx.call_approved(await ctx.approval(several=2).of(work, "pay"))
+            case "signal":
+                await ctx.signal("go", of=int)
+            case "continued":
+                await ctx.sleep(100)
+                ctx.continue_as_new("signal")
+            case _:
+                await ctx.sleep(HOUR)
+        await ctx.call(work, "b")
+
+    log = tmp_path / "x.db"
+    options: dict[str, Any] = {"workflows": [wf, child], "queues": [Queue("q", concurrency=1)]}
+
+    async def prepared() -> int:
+        async with Box(log, TestClock(), **options) as box:
+            rt = await box.open()
+            await rt.with_options(id="r", queue="q" if how == "queued" else None).start(wf, how)
+            if how == "queued":
+                await rt.with_options(id="later", queue="q").start(wf, how)
+            await settle(box)
+            if how == "paused":
+                await rt.run("r").pause()
+            if how == "fork":
+                await rt.run("r").fork("sleep#1", id="f")
+                await settle(box)
+            if how == "approval":
+                await rt.run("r").approve((await rt.questions())[0].id, who="ada")
+            await settle(box)
+            return len([e async for e in _all(rt)])
+
+    async def checked() -> list[CheckedRun]:
+        return await Runtime(log, **options).check()
+
+    play(prepared)
+    with LogReader.open(log) as reader:
+        before = reader.last_position()
+        statuses = {row[0]: row[1] for row in reader.sql("SELECT run, status FROM runs").rows}
+    found = play(checked)
+
+    assert found and {one.verdict for one in found} == {"fits"}
+    with LogReader.open(log) as reader:
+        assert reader.last_position() == before
+    assert statuses["r"] == {"paused": "paused", "continued": "continued"}.get(how, "waiting")
+    if how == "queued":
+        assert statuses["later"] == "waiting"
+
+
+async def _all(rt: Runtime) -> Any:
+    for event in await rt.run("r").history():
+        yield event
+
+
+# Sagas
+
+
+def test_to_go_on_as_new_within_a_saga_is_refused_and_what_it_did_is_undone() -> None:
+    @workflow
+    async def wf(ctx: Context, number: int) -> None:
+        async with ctx.saga() as saga:
+            await saga.undo_with(undo).call(work, number)
+            ctx.continue_as_new(number + 1)
+
+    async def scenario() -> RunView:
+        async with box_with(wf) as box:
+            rt = await box.open()
+            await rt.with_options(id="r").start(wf, 1)
+            await settle(box)
+            return await rt.run("r").status()
+
+    view = play(scenario)
+
+    assert (view.status, view.error_type) == ("failed", "UsageError")
+    assert "saga" in view.error
+    assert calls == [1, "undo 1"]
+
+
+# Retries
+
+
+def test_a_child_whose_parent_was_told_of_its_failure_is_not_retried() -> None:
+    broken.add("b")
+
+    @workflow
+    async def child(ctx: Context) -> None:
+        await ctx.call(work, "b")
+
+    @workflow
+    async def parent(ctx: Context) -> None:
+        await ctx.run(child)
+
+    async def scenario() -> None:
+        async with box_with(parent, child) as box:
+            rt = await box.open()
+            await rt.with_options(id="p").start(parent)
+            await settle(box)
+            broken.clear()
+            before = await facts(rt, "p/child#1")
+            with pytest.raises(ControlRefusedError, match="p, which awaits it, was told"):
+                await rt.run("p/child#1").retry()
+            assert await facts(rt, "p/child#1") == before
+            await rt.run("p").retry()
+            await settle(box)
+            assert (await rt.run("p").status()).status == "completed"
+
+    play(scenario)
+
+    assert calls == ["b", "b"]
+
+
+def test_a_retry_under_the_first_id_of_a_chain_is_of_the_run_that_failed() -> None:
+    broken.add("last")
+
+    @workflow
+    async def wf(ctx: Context, number: int) -> str:
+        await ctx.call(work, number)
+        if number == 1:
+            ctx.continue_as_new(2)
+        return await ctx.call(work, "last")
+
+    async def scenario() -> None:
+        async with box_with(wf) as box:
+            rt = await box.open()
+            handle = await rt.with_options(id="r").start(wf, 1)
+            await settle(box)
+            broken.clear()
+            assert await handle.retry() == "work#2"
+            assert await handle.result() == "last"
+
+    play(scenario)
+
+    assert calls == [1, 2, "last", "last"]
+
+
+def test_a_child_that_was_given_up_and_completed_all_the_same_is_started_anew_by_a_retry() -> None:
+    broken.add("b")
+
+    @workflow
+    async def child(ctx: Context) -> str:
+        async with ctx.saga() as saga:
+            saga.pivot()
+            await ctx.sleep(300)
+            return await ctx.call(work, "child")
+
+    @workflow
+    async def fails(ctx: Context) -> None:
+        await ctx.sleep(100)
+        await ctx.call(work, "b")
+
+    @workflow
+    async def parent(ctx: Context) -> list[Any]:
+        async def late() -> Any:
+            await ctx.sleep(100)
+            return await ctx.call(work, "b")
+
+        return list(await ctx.gather(ctx.run(child), late()))
+
+    async def scenario() -> Any:
+        async with box_with(parent, child) as box:
+            rt = await box.open()
+            handle = await rt.with_options(id="p").start(parent)
+            await settle(box, rounds=10)
+            view = await handle.status()
+            assert (view.status, view.error_type) == ("failed", "StepFailedError")
+            broken.clear()
+            await handle.retry()
+            await settle(box, rounds=10)
+            return await handle.result()
+
+    assert play(scenario) == ["child", "b"]
+
+
+def test_a_parent_is_retried_whose_code_gives_its_child_an_id() -> None:
+    broken.add("b")
+
+    @workflow
+    async def child(ctx: Context) -> str:
+        return await ctx.call(work, "b")
+
+    @workflow
+    async def parent(ctx: Context) -> str:
+        return await ctx.with_options(id="mine").run(child)
+
+    async def scenario() -> Any:
+        async with box_with(parent, child) as box:
+            rt = await box.open()
+            handle = await rt.with_options(id="p").start(parent)
+            await settle(box)
+            broken.clear()
+            await handle.retry()
+            await settle(box)
+            await box.crash_and_reopen()
+            return await box.runtime.run("p").result()
+
+    assert play(scenario) == "b"
+
+
+# Queues
+
+
+def test_retried_runs_of_a_queue_wait_for_their_turn_also_after_a_crash() -> None:
+    broken.add("b")
+    at_work: list[int] = []
+
+    @tool(failure_threshold=1000)
+    async def slow(number: int) -> None:
+        at_work.append(number)
+        await asyncio.get_running_loop().create_future()
+
+    @workflow
+    async def wf(ctx: Context, number: int) -> None:
+        await ctx.call(work, "b")
+        await ctx.call(slow, number)
+
+    async def scenario() -> None:
+        async with box_with(wf, queues=[Queue("q", concurrency=1)]) as box:
+            rt = await box.open()
+            for number in range(3):
+                await rt.with_options(id=f"r{number}", queue="q").start(wf, number)
+            await settle(box)
+            broken.clear()
+            for number in range(3):
+                await rt.run(f"r{number}").retry()
+            await settle(box)
+            statuses = [(await rt.run(f"r{number}").status()).status for number in range(3)]
+            assert statuses == ["running", "queued", "queued"]
+            assert at_work == [0]
+            rt = await box.crash_and_reopen()
+            await settle(box)
+            assert at_work == [0, 0]
+            await rt.run("r0").cancel()
+            await settle(box)
+            assert at_work == [0, 0, 1]
+            await rt.run("r2").cancel("not needed")
+            await settle(box)
+            assert (await rt.run("r2").status()).status == "cancelled"
+            assert (await rt.statistics()).queues["q"].waiting == 0
+
+    play(scenario)
+
+
+def test_a_blocked_run_of_a_queue_that_is_retried_and_cancelled_cleans_up() -> None:
+    async def first(ctx: Context, name: str) -> None:
+        async with ctx.saga() as saga:
+            await saga.undo_with(undo).call(work, name)
+            await ctx.sleep(DAY)
+
+    async def other(ctx: Context, name: str) -> None:
+        await ctx.call(work, "other")
+
+    @workflow
+    async def holds(ctx: Context) -> None:
+        await ctx.call(hang, "x")
+
+    @tool
+    async def hang(name: str) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    old, new = workflow(name="w")(first), workflow(name="w")(other)
+
+    async def scenario() -> None:
+        async with box_with(old, holds, queues=[Queue("q", concurrency=1)]) as box:
+            rt = await box.open()
+            await rt.with_options(id="r", queue="q").start(old, "a")
+            await settle(box)
+            rt = await box.close_and_reopen(workflows=[new, holds])
+            await box.clock.advance(DAY)
+            assert (await rt.run("r").status()).status == "blocked"
+            rt = await box.close_and_reopen(workflows=[holds])
+            await rt.with_options(id="h", queue="q").start(holds)
+            await settle(box)
+            rt = await box.crash_and_reopen(workflows=[old, holds], resume=False)
+            await rt.resume("h")
+            await settle(box)
+            await rt.run("r").retry()
+            await settle(box)
+            assert (await rt.run("r").status()).status == "queued"
+            await rt.run("r").cancel()
+            await settle(box)
+            assert (await rt.run("r").status()).status == "cancelled"
+
+    play(scenario)
+
+    assert calls == ["a", "undo a"]
+
+
+def test_a_suspect_of_crashes_that_comes_back_alone_holds_its_place_in_the_queue() -> None:
+    at_work: list[str] = []
+
+    @tool
+    async def hang(name: str) -> None:
+        at_work.append(name)
+        await asyncio.get_running_loop().create_future()
+
+    @workflow
+    async def wf(ctx: Context, name: str) -> None:
+        await ctx.call(hang, name)
+
+    async def scenario() -> None:
+        async with box_with(wf, queues=[Queue("q", concurrency=1)]) as box:
+            rt = await box.open()
+            for name in "ab":
+                await rt.with_options(id=name, queue="q").start(wf, name)
+            for _ in range(3):
+                await box.clock.settle()
+                assert at_work == ["a"]
+                at_work.clear()
+                rt = await box.crash_and_reopen()
+            await box.clock.settle()
+            assert (await rt.run("a").status()).error_type == "poison"
+            assert at_work == ["b"]
+
+    play(scenario)
+
+
+# Forks
+
+
+def test_a_fork_gets_the_events_that_its_origin_got_from_the_step_on() -> None:
+    @workflow
+    async def wf(ctx: Context) -> list[Any]:
+        found = []
+        for _ in range(3):
+            found.append((await ctx.event("news")).data)
+            await ctx.call(work, found[-1])
+        return found
+
+    async def scenario() -> tuple[Any, Any, Any]:
+        async with box_with(wf) as box:
+            rt = await box.open()
+            await rt.publish("news", 0)
+            handle = await rt.with_options(id="r").start(wf)
+            for number in range(1, 4):
+                await rt.publish("news", number)
+            await settle(box)
+            second = await handle.fork("event#2", id="f2")
+            third = await second.fork("work#3", id="f3")
+            await settle(box)
+            first = await handle.fork("event#1", id="f1")
+            await settle(box)
+            return await first.result(), await second.result(), await third.result()
+
+    assert play(scenario) == ([1, 2, 3], [1, 2, 3], [1, 2, 3])
+
+
+# Runs that go on as new ones
+
+
+def test_a_pause_that_comes_while_a_run_goes_on_as_a_new_one_holds_the_new_one() -> None:
+    @workflow
+    async def wf(ctx: Context, number: int) -> int:
+        await ctx.call(work, number)
+        if number < 3:
+            ctx.continue_as_new(number + 1)
+        return number
+
+    async def scenario() -> None:
+        async with box_with(wf) as box:
+            rt = await box.open()
+            kin, paused = rt._engine.kin, []
+            through = kin._successor
+
+            async def slowly(driver: Any, run: str) -> Any:
+                shell = await through(driver, run)
+                if not paused:
+                    paused.append(await rt.run("r").pause("wait", who="ada"))
+                    while (found := rt._system.directory.active(shell.stream)) is None:
+                        await rt._system.directory.activate(shell.stream)
+                    return found
+                return shell
+
+            kin._successor = slowly  # type: ignore[method-assign]
+            await rt.with_options(id="r").start(wf, 1)
+            await settle(box)
+            assert paused == [True]
+            assert calls == [1]
+            view = await rt.run("r~2").status()
+            assert (view.status, view.paused) == ("paused", "wait")
+            await box.crash_and_reopen()
+            await settle(box)
+            assert calls == [1]
+            await box.runtime.run("r").resume()
+            assert await box.runtime.run("r").result() == 3
+
+    play(scenario)
+
+
+# Crashes
+
+
+def test_a_clean_up_that_kills_the_process_is_found_as_any_other_step() -> None:
+    @tool
+    async def deadly(name: str) -> None:
+        calls.append(name)
+        await asyncio.get_running_loop().create_future()
+
+    @workflow
+    async def wf(ctx: Context) -> None:
+        try:
+            await ctx.sleep(DAY)
+        finally:
+            await ctx.call(deadly, "clean-up")
+
+    async def scenario() -> None:
+        async with box_with(wf, settings=Settings(drain=timedelta(0))) as box:
+            rt = await box.open()
+            await rt.with_options(id="r").start(wf)
+            await rt.run("r").cancel()
+            for _ in range(5):
+                await box.clock.settle()
+                rt = await box.crash_and_reopen()
+            await box.clock.settle()
+            view = await rt.run("r").status()
+            assert (view.status, view.error_type) == ("blocked", "poison")
+
+    play(scenario)
+
+    assert calls == ["clean-up"] * 3

@@ -302,7 +302,7 @@ def test_what_cannot_be_a_signal_is_refused_before_anything_is_recorded() -> Non
             run = await rt.with_options(id="r").start(three)
             for bad in ({"name": ""}, {"name": "a\nb"}, {"name": "go", "id": "#1"}, {"name": "go", "who": ""}):
                 with pytest.raises(UsageError):
-                    await run.signal(**bad)  # type: ignore[arg-type]
+                    await run.signal(**bad)
             with pytest.raises(RunFailedError, match="more than 0"):
                 await (await rt.start(wf)).result()
 

@@ -55,7 +55,7 @@ def test_a_run_that_went_past_the_change_keeps_the_old_way() -> None:
             await box.clock.settle()
             rt = await box.crash_and_reopen(workflows=[as_wf(new)])
             await box.clock.advance(HOUR)
-            result = await rt.run("r").result()
+            result: Any = await rt.run("r").result()
             return result, await events(rt, "r", "version-chosen")
 
     result, chosen = play(scenario)

@@ -17,7 +17,7 @@ from perdure.actors.tools.context import ToolContext
 from perdure.actors.tools.definition import QUEUE, EffectClass, Offer, Reconcile, Tool
 from perdure.actors.tools.limits import RateLimit
 from perdure.actors.tools.retry import NO_RETRY, Retry
-from perdure.actors.workflows.agents.messages import AgentMessage, AgentResponse
+from perdure.actors.workflows.agents.messages import AgentMessage, AgentResponse, as_told
 from perdure.actors.workflows.definition import Workflow
 from perdure.store.errors import UsageError
 
@@ -161,7 +161,7 @@ class _AgentTool(Tool[[AgentMessage], AgentResponse]):
             except LookupError:
                 detail = f"agent {agent.name} is called outside of a runtime: write `await ctx.call(agent.tool, …)`"
                 raise UsageError(detail) from None
-            return await home.process(agent, message, context)
+            return await home.process(agent, as_told(message, context.run_id), context)
 
         process.__doc__ = agent.description
         name, offer = f"{PREFIX}{agent.name}", Offer(check=_never)

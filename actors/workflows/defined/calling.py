@@ -40,6 +40,8 @@ class Way(msgspec.Struct, frozen=True):
     """Where a step is performed more than once; its id when left out."""
     by: Any = None
     """What makes the call in place of the context: a saga, or a call of one that can be undone."""
+    instead_by: Any = None
+    """The same for the call of the fallback."""
     sender: str = ORCHESTRATOR
     metadata: Data = {}
 
@@ -60,7 +62,7 @@ async def call_step(ctx: Context, known: Known, step: Step, data: Data, way: Way
     if answer[0].success:
         return answer
     instead = msgspec.structs.replace(step, agent=policy.fallback_agent, tool=None, workflow=None)
-    at_last = msgspec.structs.replace(way, key=f"{way.key or step.id}~")
+    at_last = msgspec.structs.replace(way, key=f"{way.key or step.id}~", by=way.instead_by or way.by)
     return await _Call(ctx, known, instead, data, at_last, NO_RETRY).answer()
 
 

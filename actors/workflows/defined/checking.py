@@ -72,6 +72,7 @@ def _step(step: Step, at: str, known: Known) -> Iterator[Fault]:
     yield from _mapping(step.output_mapping, f"{at}.output_mapping", sources=False)
     if step.retry is not None:
         yield from _retry(step.retry, f"{at}.retry", known)
+        yield from _of_fallback(step.retry, step.action, f"{at}.retry", known)
     if step.publish is not None:
         yield from event_faults(step.publish, f"{at}.publish", known)
     if step.compensation is not None:
@@ -92,8 +93,23 @@ def _called(step: Step, at: str, known: Known) -> Iterator[Fault]:
         yield Fault(
             f"{at}.workflow", f"there is no workflow {step.workflow!r}; {nearest(step.workflow, known.workflows)}"
         )
-    if step.workflow is not None and step.effect is not None:
-        yield Fault(f"{at}.effect", "a workflow has no effect class: its own steps have")
+    if (child := _child(step, known)) is not None:
+        yield from _workflow(step, child, at)
+
+
+def _child(step: Step, known: Known) -> str | None:
+    """Return the workflow that a step runs as a child, itself or as its agent."""
+    agent = known.agents.get(step.agent or "")
+    return step.workflow if agent is None or agent.workflow is None else agent.workflow.name
+
+
+def _workflow(step: Step, name: str, at: str) -> Iterator[Fault]:
+    """Yield what a step says that means nothing for a workflow."""
+    if step.effect is not None:
+        yield Fault(f"{at}.effect", f"{name} is a workflow, which has no effect class: its own steps have")
+    if step.retry is not None and step.retry.max_retries:
+        text = f"{name} is a workflow, which is run once: its own steps are tried again"
+        yield Fault(f"{at}.retry.max_retries", f"{text}; write 0 for a fallback_agent alone")
 
 
 def _agent(name: str, action: str | None, at: str, known: Known) -> Iterator[Fault]:
@@ -159,7 +175,18 @@ def _compensation(step: Step, undo: Compensation, at: str, known: Known) -> Iter
     agent = undo.agent or (step.agent if undo.tool is None else None)
     if agent is not None and (undo.agent is not None or agent in known.agents):  # the step's own is told there
         yield from _agent(agent, undo.action, at, known)
+    for name in (agent, None if undo.retry is None else undo.retry.fallback_agent):
+        if name is not None and name in known.agents and known.agents[name].workflow is not None:
+            yield Fault(at, f"agent {name} is a workflow, which undoes nothing: name a tool, or another agent")
     yield from _seconds(undo.timeout, f"{at}.timeout")
     yield from _mapping(undo.input_mapping, f"{at}.input_mapping", sources=True)
     if undo.retry is not None:
         yield from _retry(undo.retry, f"{at}.retry", known)
+        yield from _of_fallback(undo.retry, undo.action, f"{at}.retry", known)
+    if step.retry is not None and undo.agent is None and undo.tool is None:
+        yield from _of_fallback(step.retry, undo.action, at, known)  # what it did, it undoes
+
+
+def _of_fallback(retry: RetryPolicy, action: str, at: str, known: Known) -> Iterator[Fault]:
+    if retry.fallback_agent is not None and retry.fallback_agent in known.agents:
+        yield from _agent(retry.fallback_agent, action, at, known)

@@ -21,6 +21,8 @@ OnFailure: TypeAlias = Literal["stop", "continue"]
 
 OnItemFailure: TypeAlias = Literal["fail", "continue"]
 
+Reduce: TypeAlias = Literal["all", "fold"]
+
 Conditions: TypeAlias = str | dict[str, Any]
 """A named predicate, or `{"if": "path", "gt": 0}`, `{"and": […]}`, `{"or": […]}`, `{"not": …}`, `{}` (always)."""
 
@@ -170,6 +172,8 @@ class WorkflowDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """Whether a map-reduce goes on when an item has failed for good."""
     page_size: int = 1000
     """Items of a map-reduce that are read and recorded together."""
+    reduce: Reduce = "all"
+    """Whether a map-reduce gives its last step all results at once, or those of one page after the other (`fold`)."""
     merge: str = "last_wins"
     """How fan-in merges what the steps returned: last_wins, first_wins, error, or the name of a reducer."""
     until: Conditions | None = None
@@ -185,3 +189,11 @@ class WorkflowDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
             if each.id == id:
                 return each
         raise KeyError(id)
+
+
+def defined_by(workflow: str, given: Any) -> dict[str, Any] | None:
+    """Return the definition that the input of a run carries, as plain data; None where its workflow is a function."""
+    if not isinstance(given, dict) or given.keys() != {"data", "definition"}:  # pyright: ignore[reportUnknownMemberType]
+        return None
+    found: Any = given["definition"]
+    return found if isinstance(found, dict) and found.get("id") == workflow and "steps" in found else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]

@@ -25,6 +25,7 @@ OWN: Final[dict[str, tuple[Pattern, ...]]] = {
     "items": ("map_reduce",),
     "on_item_failure": ("map_reduce",),
     "page_size": ("map_reduce",),
+    "reduce": ("map_reduce",),
     "concurrency": ("map_reduce", "parallel", "fan_out_fan_in"),
     "merge": ("fan_out_fan_in",),
     "until": ("event_driven",),
@@ -80,6 +81,10 @@ def _map_reduce(definition: WorkflowDefinition, _: Known) -> Iterator[Fault]:
     if len(definition.steps) not in (2, 3):
         text = "map_reduce has a step for each item and one for all results (and before them one that gives the items)"
         yield Fault("steps", f"{text}, not {len(definition.steps)}")
+    last = len(definition.steps) - 1
+    if definition.reduce == "fold" and definition.steps[last].on_failure == "continue":
+        text = "with reduce = fold it cannot be passed over: the results of a page would be lost"
+        yield Fault(f"steps[{last}].on_failure", text)
     yield from path_faults(definition.items, "items")
 
 

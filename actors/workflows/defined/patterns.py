@@ -14,7 +14,8 @@ from perdure.actors.workflows.defined.items import Items
 from perdure.actors.workflows.defined.known import Known
 from perdure.actors.workflows.defined.listening import Triggers
 from perdure.actors.workflows.defined.model import Pattern, WorkflowDefinition
-from perdure.actors.workflows.defined.results import PathEntry, StepResult, item_errors, step_errors
+from perdure.actors.workflows.defined.reducing import Reduction
+from perdure.actors.workflows.defined.results import ItemError, PathEntry, StepResult, item_errors, step_errors
 from perdure.actors.workflows.defined.undoing import undoable, undone
 from perdure.actors.workflows.errors import CompensationFailedError, WorkflowFailedError
 
@@ -85,13 +86,15 @@ async def saga(flow: Flow) -> Data:
 async def map_reduce(flow: Flow) -> Data:
     """One step over each item, page by page, and one over what came of all of them, in the order of the items."""
     mapper, reducer = flow.definition.steps[-2:]
-    items, mapped = Items(flow), list[StepResult | None]()
+    items, reduction = Items(flow), Reduction(flow, reducer)
+    count, failed = 0, list[ItemError]()
     while page := await items.next_page():
-        mapped += await flow.map(mapper, page, start=len(mapped))
-    answers = [result.data for result in mapped if result is not None and result.success]
-    reduced = await flow.perform(reducer, {"map_results": answers})
-    failed = item_errors(mapped)
-    return {"pattern": "map_reduce", "map_count": len(mapped), "reduce_result": reduced.data, "failed_items": failed}
+        mapped = await flow.map(mapper, page, start=count)
+        await reduction.add([each.data for each in mapped if each is not None and each.success])
+        failed += item_errors(mapped, start=count)
+        count += len(mapped)
+    reduced = await reduction.result()
+    return {"pattern": "map_reduce", "map_count": count, "reduce_result": reduced, "failed_items": failed}
 
 
 async def event_driven(flow: Flow) -> Data:

@@ -14,6 +14,7 @@ from perdure.actors.tools.errors import InvalidArgumentsError
 from perdure.actors.workflows.context import Context
 from perdure.actors.workflows.defined.checking import check
 from perdure.actors.workflows.defined.errors import InvalidDefinitionError
+from perdure.actors.workflows.defined.hiding import redacted
 from perdure.actors.workflows.defined.known import Known
 from perdure.actors.workflows.defined.model import Pattern, WorkflowDefinition
 from perdure.actors.workflows.defined.patterns import perform
@@ -80,7 +81,7 @@ class DefinedWorkflow(Workflow[[Data], Data]):
         if strange := given.keys() - {"definition", "data"}:
             reason = f"it takes the data as one object, not {', '.join(sorted(strange))}"
             raise InvalidArgumentsError(detail="", tool=self.name, reason=reason)
-        definition = _redacted(kwargs.get("definition", self.definition), redaction)
+        definition = redacted(kwargs.get("definition", self.definition), redaction)
         where, data = f"the data of {self.name}", given.get("data", {})
         parts = (
             encode_payload(data, where=where, redaction=redaction, stable=True),
@@ -97,19 +98,6 @@ class DefinedWorkflow(Workflow[[Data], Data]):
         the definition that it has.
         """
         return digest(self.name, bytes(msgspec.json.decode(data, type=_Given).data))
-
-
-def _redacted(definition: Any, redaction: Redaction) -> Any:
-    plain: Any = msgspec.to_builtins(definition)
-    if not isinstance(plain, dict):
-        return plain
-
-    def hidden(value: Any) -> Any:
-        return msgspec.json.decode(redaction.apply(msgspec.json.encode(value)))
-
-    fields = cast("Data", plain)
-    steps = [{**step, "arguments": hidden(step.get("arguments", {}))} for step in fields.get("steps", ())]
-    return {**fields, "metadata": hidden(fields.get("metadata", {})), "steps": steps}
 
 
 class Workflows(Mapping[str, AnyWorkflow]):

@@ -79,9 +79,10 @@ def item_error(index: int, result: StepResult) -> ItemError:
     )
 
 
-def item_errors(results: Sequence[StepResult | None]) -> list[ItemError]:
-    """Return what is told of the items that failed; *results* are in the order of the items."""
-    return [item_error(n, result) for n, result in enumerate(results) if result is not None and not result.success]
+def item_errors(results: Sequence[StepResult | None], start: int) -> list[ItemError]:
+    """Return what is told of the items that failed; the first of the *results* is that of the item number *start*."""
+    numbered = enumerate(results, start)
+    return [item_error(n, result) for n, result in numbered if result is not None and not result.success]
 
 
 class MergeError(OrchestrationError):

@@ -8,9 +8,11 @@ from typing import Any, Final
 
 import msgspec
 
+from perdure.actors.kernel.payloads import Redaction
 from perdure.actors.workflows.context import Context
 from perdure.actors.workflows.defined.calling import Data
 from perdure.actors.workflows.defined.flow import Flow
+from perdure.actors.workflows.defined.hiding import redacted_step
 from perdure.actors.workflows.defined.known import Known
 from perdure.actors.workflows.defined.model import Step, WorkflowDefinition
 from perdure.actors.workflows.defined.undoing import undoable, undone
@@ -29,6 +31,19 @@ def step_key(number: int) -> str:
     return f"step-{number}"
 
 
+def sent_step(step: Step, redaction: Redaction) -> str:
+    """Return a step as its signal brings it: JSON as a text, in which no key is taken for that of a secret.
+
+    What it sends as constants is redacted like data; its paths and ids are not, whatever they are called.
+    """
+    return msgspec.json.encode(redacted_step(msgspec.to_builtins(step), redaction), order="deterministic").decode()
+
+
+def read_step(text: str) -> Step:
+    """Return a step from what its signal brought."""
+    return msgspec.json.decode(text, type=Step)
+
+
 def stepwise_saga(known: Known) -> Workflow[..., Any]:
     """Return the workflow that performs the steps of a saga as they are asked for."""
 
@@ -38,7 +53,7 @@ def stepwise_saga(known: Known) -> Workflow[..., Any]:
         try:
             async with saga:
                 for number in range(1, total_steps + 1):
-                    step = await ctx.signal(STEP, of=Step)
+                    step = read_step(await ctx.signal(STEP, of=str))
                     way = undoable(flow, saga, step, data)
                     result = await flow.perform(step, data, msgspec.structs.replace(way, key=step_key(number)))
                     data = flow.put(step, data, result)
