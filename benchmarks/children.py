@@ -6,12 +6,12 @@ A run that an application starts and waits for is the same work, less what paren
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from benchmarks.rows import Row, Size, against, spread
-from perdure import Context, Query, Runtime, Settings, tool, workflow
+from perdure import Context, Query, Runtime, Settings, Workflow, tool, workflow
 
 PARENTS = 20
 AT_ONCE = 16
@@ -32,12 +32,12 @@ async def child(ctx: Context, x: int) -> int:
 
 @workflow
 async def awaiting(ctx: Context, count: int) -> int:
-    return len(await ctx.map(partial(ctx.run, child), range(count), concurrency=AT_ONCE))
+    return len(await ctx.map(lambda x: ctx.run(child, x), range(count), concurrency=AT_ONCE))
 
 
 @workflow
 async def detaching(ctx: Context, count: int) -> int:
-    return len(await ctx.map(partial(ctx.start, child), range(count), concurrency=AT_ONCE))
+    return len(await ctx.map(lambda x: ctx.start(child, x), range(count), concurrency=AT_ONCE))
 
 
 @workflow
@@ -76,7 +76,7 @@ def _rate(path: Path, work: Work, each: int) -> float:
 
 
 async def _runs_a_second(path: Path, work: Work, each: int) -> float:
-    workflows = [child, awaiting, detaching, going_on]
+    workflows: list[Workflow[..., Any]] = [child, awaiting, detaching, going_on]
     async with Runtime(path, tools=[increment], workflows=workflows, settings=Settings(socket=False)) as rt:
         started = time.perf_counter()
         children = await work(rt, each)

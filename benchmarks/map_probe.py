@@ -57,9 +57,7 @@ _FIELDS: dict[str, Any] = {"pattern": "map_reduce", "concurrency": CONCURRENCY, 
 WORKFLOWS: dict[str, Workflow[..., Any] | WorkflowDefinition] = {
     "code": code,
     "definition": WorkflowDefinition(id="definition", steps=_MAP_AND_REDUCE, **_FIELDS),
-    "source": WorkflowDefinition(
-        id="source", steps=(Step(id="numbers", tool="numbers"), *_MAP_AND_REDUCE), **_FIELDS
-    ),
+    "source": WorkflowDefinition(id="source", steps=(Step(id="numbers", tool="numbers"), *_MAP_AND_REDUCE), **_FIELDS),
 }
 
 
@@ -78,8 +76,13 @@ async def mapped(what: str, count: int, path: Path) -> Mapped:
 
 
 def _peak() -> int:
-    in_kilobytes = sys.platform != "darwin"
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1024 if in_kilobytes else 1)
+    """Return the highest resident set of this process so far, in bytes."""
+    try:
+        lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    except FileNotFoundError:  # not Linux, where getrusage would count the process that started this one
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    (kilobytes,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
+    return int(kilobytes) * 1024
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""One run that maps over 100,000 items, as code and as a definition: items a second, memory, the log, its largest event.
+"""One run that maps over 100,000 items, as code and as a definition: speed, memory, the log and its largest event.
 
 The baseline is a plain loop over the same items that keeps the same rows with SQLite alone, in as many commits as the
 run needed; so it is the disk's part of the work.

@@ -34,8 +34,7 @@ async def with_saga(ctx: Context, item: int, *, fails: bool) -> None:
     async with ctx.saga() as saga:
         for number in range(STEPS):
             await saga.undo_with(release).call(reserve, item + number)
-        if fails:
-            raise NoStockError
+        check_stock(fails=fails)
 
 
 @workflow
@@ -43,13 +42,17 @@ async def by_hand(ctx: Context, item: int, *, fails: bool) -> None:
     done: list[int] = []
     try:
         for number in range(STEPS):
-            done.append(await ctx.call(reserve, item + number))
-        if fails:
-            raise NoStockError
+            done += [await ctx.call(reserve, item + number)]
+        check_stock(fails=fails)
     except NoStockError:
         for each in reversed(done):
             await ctx.call(release, each)
         raise
+
+
+def check_stock(*, fails: bool) -> None:
+    if fails:
+        raise NoStockError
 
 
 def measure(size: Size) -> dict[str, Row]:

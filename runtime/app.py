@@ -15,6 +15,7 @@ from perdure.actors.kernel.answer import Answer
 from perdure.actors.kernel.clock import Clock
 from perdure.actors.kernel.messages import Command
 from perdure.actors.kernel.payloads import Redaction, encode_payload
+from perdure.actors.kernel.spans import check_limit
 from perdure.actors.kernel.system import ActorSystem
 from perdure.actors.slots.commands import QuarantineSlot
 from perdure.actors.tools.breaker import Command as Forcing
@@ -261,6 +262,7 @@ class Runtime:
         """
         check_conversation(conversation)
         check_principal(principal)
+        check_limit(deadline, "deadline", may_be_over=True)
         check_place(queue, priority, partition, self._machinery.parts.queues)
         values = OptionValues(
             id=id,

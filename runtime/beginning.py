@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import msgspec
 import uuid_utils
 
+from perdure.actors.kernel.spans import check_limit
 from perdure.actors.workflows.children import checked_run_id
 from perdure.actors.workflows.commands import StartRun
 from perdure.actors.workflows.definition import digest, shorter
-from perdure.actors.workflows.events import Origin
 from perdure.runtime.machinery import Machinery
 from perdure.runtime.options import OptionValues
-from perdure.runtime.steering import ForkRequest, changed_input, place_of_fork, plan_of_retry
+from perdure.runtime.steering import ForkRequest, Place, changed_input, place_of_fork, plan_of_retry
 from perdure.store.records import stream_id
 
 if TYPE_CHECKING:
@@ -29,11 +29,12 @@ class Beginnings:
         self._runtime = runtime
         self._machinery = machinery
 
-    async def start(self, workflow: str, data: bytes, options: OptionValues, origin: Origin | None = None) -> str:
+    async def start(self, workflow: str, data: bytes, options: OptionValues, source: Place | None = None) -> str:
         """Start a run from its encoded input and return its id; durable on return."""
         parts = self._machinery.parts
         run = str(uuid_utils.uuid7()) if options.id is None else checked_run_id(options.id)
         known = parts.workflows.get(workflow)
+        check_limit(options.deadline, "deadline", may_be_over=True)
         limit = shorter(options.deadline, None if known is None else known.timeout)
         until = None if limit is None else parts.clock.moment().now + limit // timedelta(microseconds=1)
         command = StartRun(
@@ -44,8 +45,9 @@ class Beginnings:
             until,
             options.conversation,
             options.principal,
-            forked_from=origin,
+            forked_from=None if source is None else source.origin,
             place=options.place,
+            mail=() if source is None else source.moved,
         )
         await self._runtime.ask(stream_id(f"run/{run}"), command, principal=options.principal)
         return run
@@ -73,4 +75,4 @@ class Beginnings:
             priority=0 if queue is None else queue.priority,
             partition=None if queue is None else queue.partition,
         )
-        return await self.start(name, data, options, place.origin)
+        return await self.start(name, data, options, place)

@@ -5,6 +5,7 @@ as durable as that.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from perdure.actors.kernel.answer import Answer
@@ -16,21 +17,32 @@ Ask = Callable[[str], Answer[Any]]
 
 def ask_following(ask: Ask, run: str) -> Answer[Any]:
     """Ask a run, and while it says that it goes on as another one, that one."""
-    outer: Answer[Any] = Answer()
+    answer = _Following(ask)
+    answer.ask(run)
+    return answer
 
-    def pass_on(inner: Answer[Any]) -> None:
+
+class _Following(Answer[Any]):
+    """The answer of the run that the question is for."""
+
+    # Not two functions that call each other: every question would leave them to the garbage collector.
+    __slots__ = ("_ask",)
+
+    def __init__(self, ask: Ask) -> None:
+        super().__init__()
+        self._ask = ask
+
+    def ask(self, run: str) -> None:
+        """Ask a run; what it says is the answer, unless it says to ask another one."""
+        answer = self._ask(run)
+        answer.on_settled(partial(self._pass_on, answer))
+
+    def _pass_on(self, answer: Answer[Any]) -> None:
         try:
-            value = inner.get()
+            value = answer.get()
         except RunContinuedError as error:
-            _then(ask(error.following), pass_on)
+            self.ask(error.following)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is the asker's
-            outer.set_error(error)
+            self.set_error(error)
         else:
-            outer.set(value)
-
-    _then(ask(run), pass_on)
-    return outer
-
-
-def _then(answer: Answer[Any], callback: Callable[[Answer[Any]], None]) -> None:
-    answer.on_settled(lambda: callback(answer))
+            self.set(value)

@@ -189,11 +189,12 @@ class RunHandle(Generic[R]):
         The same run goes on: what it has finished holds, the failed step is made anew, and steps beside it that were
         cancelled because of it go on as after a crash. A run that raised an error of its own code goes on from the last
         step of that code if that one failed, and otherwise where it raised: that helps once the code is another one.
-        Also a run that is blocked, as poison or because its code did not fit, is tried again.
+        Also a run that is blocked, as poison or because its code did not fit, is tried again. One that came through a
+        queue waits there for its turn.
 
         Raises:
             ControlRefusedError: it has neither failed nor is it blocked, its deadline has passed, or it has gone on
-                since the failure, with a compensation for example: fork it.
+                since the failure, with a compensation for example: fork it. Or it is a child whose parent was told.
             UnknownRunError: there is no such run.
         """
         check_principal(who)
@@ -211,7 +212,8 @@ class RunHandle(Generic[R]):
         """Start another run that begins where this one was before *step*; durable on return.
 
         It takes over what this run had finished by then, without a copy, and makes everything else anew: *step*, and
-        what was in flight beside it. Its steps have idempotency keys of its own.
+        what was in flight beside it. Its steps have idempotency keys of its own. Published events it gets from where
+        this run stood with them; signals that came for this run, and were not taken by then, are not for it.
 
         Args:
             step: the key of a step, as `history` and `perdure show` have it.

@@ -23,8 +23,8 @@ from perdure.store.records import Query, Recorded, StreamId
 
 _ENDS = ("run-completed", "run-failed", "run-cancelled")
 _TYPES = (
-    "run-started", "run-retried", "step-started", "step-completed", "step-failed", "step-in-doubt", "step-not-done", "child-ended",
-    "saga-failed", "saga-compensated", *_ENDS,
+    "run-started", "run-retried", "step-started", "step-completed", "step-failed", "step-in-doubt", "step-not-done",
+    "child-ended", "saga-failed", "saga-compensated", *_ENDS,
 )  # fmt: skip
 
 

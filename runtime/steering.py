@@ -15,23 +15,27 @@ from perdure.actors.workflows.commands import RetryRun
 from perdure.actors.workflows.defined.model import defined_by
 from perdure.actors.workflows.errors import ControlRefusedError, UnknownRunError, UnknownStepError
 from perdure.actors.workflows.events import Origin, RunCancelRequested, RunFailed, RunRetried, RunStarted
+from perdure.actors.workflows.links import RunContinued
+from perdure.actors.workflows.occurrences import SUBSCRIPTION_EVENTS, EventPlacesMoved
 from perdure.actors.workflows.recording import Recording
 from perdure.actors.workflows.retrying import given_up, plan_retry
+from perdure.actors.workflows.subscriptions import Subscriptions
 
 _SHOWN: Final = 20
 """Steps named where one is not known."""
 
 
 async def plan_of_retry(system: ActorSystem, run: str) -> RetryRun:
-    """Return the command that has a run tried again.
+    """Return the command that has a run tried again, or the one that it went on as.
 
     Raises:
         UnknownRunError: there is no such run.
         ControlRefusedError: its code has gone on since the failure.
     """
     part = await _read(system, run)
+    while isinstance(ended := part[-1][0], RunContinued):
+        run, part = ended.run, await _read(system, ended.run)
     retries = sum(isinstance(event, RunRetried) for event, _ in part)
-    ended = part[-1][0]
     if not isinstance(ended, RunFailed):
         return RetryRun(RunRetried(), retries)
     inherited = await read_ancestors(system, beginning(part).forked_from)
@@ -55,6 +59,8 @@ class Place(msgspec.Struct, frozen=True):
     origin: Origin
     started: RunStarted
     principal: str | None
+    moved: tuple[EventPlacesMoved, ...]
+    """How far the run had come with the events that it waits for."""
 
 
 async def place_of_fork(system: ActorSystem, run: str, step: str) -> Place:
@@ -68,18 +74,19 @@ async def place_of_fork(system: ActorSystem, run: str, step: str) -> Place:
     part, source = await decoded(system, events), run
     if not part:
         raise UnknownRunError(run=run)
-    started = beginning(part)
+    started, principal = beginning(part), events[0].principal
     while (before := _before(part, step)) is None:
         # What the run took over from another one it did not record itself.
         origin = beginning(part).forked_from
         if origin is None:
             known = ", ".join(list(Recording(await _read(system, run)).steps)[:_SHOWN]) or "none"
             raise UnknownStepError(run=run, step=step, known=known)
-        source = origin.run
-        part = await decoded(system, await read_first(system, origin.run, origin.version))
+        source, events = origin.run, await read_first(system, origin.run, origin.version)
+        part = await decoded(system, events)
     inherited = await read_ancestors(system, beginning(part).forked_from)
     _check_place(run, step, part[:before], inherited)
-    return Place(Origin(source, before), started, events[0].principal)
+    moved = _held(part[:before]).moved(events[0].position, always=True)
+    return Place(Origin(source, before), started, principal, moved)
 
 
 def _before(part: Part, step: str) -> int | None:
@@ -88,6 +95,14 @@ def _before(part: Part, step: str) -> int | None:
         if getattr(event, "step", None) == step and hasattr(event, "branch"):
             return number
     return None
+
+
+def _held(before: Part) -> Subscriptions:
+    held = Subscriptions()
+    for event, _ in before:
+        if isinstance(event, SUBSCRIPTION_EVENTS):
+            held = held.after(event)
+    return held
 
 
 def _check_place(run: str, step: str, before: Part, inherited: list[Part]) -> None:

@@ -4,8 +4,9 @@
 CREATE VIEW runs AS
 SELECT substr(s.name, 5) AS run,
        started.data ->> '$.workflow' AS workflow,
-       CASE iif(s.is_open AND s.waits_on = 'resume', 'run-paused', last.type)
+       CASE iif(s.is_open AND s.waits_on = 'resume', 'run-paused', iif(s.is_open AND s.waits_on LIKE 'queue:%', 'queued', last.type))
            WHEN 'run-paused' THEN 'paused'
+           WHEN 'queued' THEN 'queued'
            WHEN 'run-completed' THEN 'completed'
            WHEN 'run-failed' THEN 'failed'
            WHEN 'run-cancelled' THEN 'cancelled'
@@ -36,7 +37,8 @@ JOIN events AS last ON last.stream = s.id
                         FROM events AS e
                         WHERE e.stream = s.id
                           AND e.type NOT IN ('run-paused', 'run-unpaused', 'signal-received', 'question-answered',
-                                             'child-ended', 'parent-told', 'event-found'))
+                                             'call-approved', 'call-rejected', 'child-ended', 'parent-told', 'event-found',
+                                             'event-places-moved'))
 WHERE s.kind = 'run';
 
 -- One row a child run that a run started. `status` is null while an awaited one has not ended, and of one that is not.

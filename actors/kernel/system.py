@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from perdure.actors.kernel.accounts import account_of
 from perdure.actors.kernel.answer import Answer
 from perdure.actors.kernel.behavior import Behavior
 from perdure.actors.kernel.clock import SECOND, Clock
@@ -240,7 +241,7 @@ class ActorSystem:
         now = self.clock.moment().now
         record, delay = after_failure(self.directory.record(shell.stream), reason, now)
         envelopes = self.directory.drop(shell, record)
-        _log.error("actor failed", stream=shell.stream, reason=reason, restart_in=delay, exc_info=error)
+        _log.error("actor failed", stream=shell.stream, reason=reason, restart_in=delay, exception=account_of(error))
         if delay is None:
             for envelope in envelopes:
                 self.refuse(envelope, ActorFailedError(stream=shell.stream, reason=record.reason))

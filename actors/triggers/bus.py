@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias, cast
 import msgspec
 import structlog
 
+from perdure.actors.kernel.accounts import account_of
 from perdure.store.errors import UsageError
 
 HISTORY: Final = 1000
@@ -163,7 +164,8 @@ class EventBus:
             if isinstance(outcome, BaseException):
                 failures.append(HandlerFailure(handler, outcome))
         for failure in failures:
-            _log.error("a handler failed", name=event.name, handler=repr(failure.handler), exc_info=failure.error)
+            account = account_of(failure.error)
+            _log.error("a handler failed", name=event.name, handler=repr(failure.handler), exception=account)
         return Emission(event, handled, tuple(failures))
 
     def history(self, name: str = "*") -> list[BusEvent]:

@@ -9,7 +9,7 @@ work says what the run listens for, or it is closed.
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -156,13 +156,12 @@ def _wanted_value(where: Any) -> tuple[str, Any] | None:
     """Return a field and the one value that it must have for the conditions to hold, if they say one."""
     if not isinstance(where, dict):
         return None
-    if isinstance(parts := where.get("and"), list):
-        return next(
-            (found for part in parts if (found := _wanted_value(part)) is not None), None
-        )  # any of them will do
-    field = where.get("if")
-    if "eq" in where and isinstance(field, str) and _FIELD.fullmatch(field) and _is_scalar(where["eq"]):
-        return field, where["eq"]
+    said = cast("Where", where)
+    if "and" in said:  # all of them must hold: any one will do
+        return next((found for part in said["and"] if (found := _wanted_value(part)) is not None), None)
+    field = said.get("if")
+    if "eq" in said and isinstance(field, str) and _FIELD.fullmatch(field) and _is_scalar(said["eq"]):
+        return field, said["eq"]
     return None
 
 

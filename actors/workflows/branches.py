@@ -87,16 +87,26 @@ class Branches:
         is_cancelled = False
         while self.running:
             try:
-                await asyncio.shield(self._over)
+                await self._wait()
             except asyncio.CancelledError:
                 self._parent.driver.note_cancel(self._parent)
                 is_cancelled = True
                 if before := len(self.running):
                     self._interrupted()
                     self._count(before)
+                    self._parent.driver.consider_parking()
         if any(isinstance(error, Parked) for error in self.errors.values()):
             raise Parked  # one that leaves memory has all of it leave; in a rehearsal it came to its edge
         return is_cancelled
+
+    async def _wait(self) -> None:
+        """Wait until none runs; a cancel that is on its way here keeps the run in memory."""
+        joins, over = self._parent.driver.joins, asyncio.shield(self._over)
+        joins[over] = None
+        try:
+            await over
+        finally:
+            joins.pop(over, None)
 
     def _count(self, before: int) -> None:
         """Tell the driver how many leaves stand here: the running branches, or their parent."""

@@ -94,6 +94,17 @@ def child_id(parent: str, step: str, attempt: int = 1) -> str:
     return _fitting(f"{parent}/{step}", "" if attempt == 1 else f"~r{attempt}")
 
 
+def named_child_id(given: str, attempt: int) -> str:
+    """Return the id of a child that the code names; *attempt* counts those that its parent, retried, had before."""
+    return given if attempt == 1 else _fitting(given, f"~r{attempt}")
+
+
+def has_name(run: str, given: str) -> bool:
+    """Return whether a child has the id that the code gives it, or one that a retry of its parent made of that."""
+    number = run.rpartition("~r")[2]
+    return run == given or (number.isdecimal() and run == named_child_id(given, int(number)))
+
+
 def continued_id(first: str, number: int) -> str:
     """Return the id of the how-many-th run of a chain."""
     return _fitting(first, f"~{number}")

@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from perdure.actors.kernel.clock import SECOND
+from perdure.actors.kernel.spans import span_of
 from perdure.actors.tools.definition import Done, EffectClass, Tool
 from perdure.actors.tools.retry import Retry
 from perdure.actors.triggers.wanted import On, PublishedEvent, Where
@@ -91,9 +92,9 @@ class Context:
         """
         if key is not None and (not key or len(key) > 128 or any(c in "/#" or not "!" <= c <= "~" for c in key)):  # noqa: PLR2004 - fits an idempotency key
             raise UsageError(f"a step's key is 1 to 128 printable ASCII characters without space, / and #, not {key!r}")
-        if timeout is not None and timeout <= 0:
+        seconds = None if timeout is None else span_of(timeout, "timeout")
+        if seconds is not None and seconds <= timedelta(0):
             raise UsageError("timeout is more than 0 seconds, or left out")
-        seconds = None if timeout is None else timedelta(seconds=timeout)
         options = CallOptions(key, retry, seconds, fallback, limit_key, effect, id=id, deadline=deadline)
         return Context(self._driver, self.run_id, options)
 
@@ -245,7 +246,7 @@ class Context:
             UsageError: the limit is not more than 0, or *part* is not a coroutine that has not started.
         """
         with opened_parts("timeout", (part,)) as (branch, starts):
-            span = limit if isinstance(limit, timedelta) else timedelta(seconds=limit)
+            span = span_of(limit, "ctx.timeout")
             if span <= timedelta(0):
                 raise UsageError("the limit of ctx.timeout is more than 0")
             return await Limit(branch, branch.key("timeout"), starts[0], span).join()  # type: ignore[no-any-return] # the part returns T
@@ -312,11 +313,11 @@ class Context:
         branch = enter()
         driver = self._driver
         try:
-            seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
+            span = span_of(duration, "ctx.sleep")
             key = branch.key("sleep")
             record = branch.take(key, "timer", "sleep")
             if record is None:
-                due = driver.engine.clock.moment().now + int(seconds * SECOND)
+                due = driver.engine.clock.moment().now + span // timedelta(microseconds=1)
                 driver.note(TimerSet(key, branch.path, due))
             elif record.progress == "completed":
                 return
@@ -580,13 +581,17 @@ class Context:
         not in a branch, nor in a saga.
 
         Raises:
-            UsageError: it is called in a branch.
+            UsageError: it is called in a branch, or in a saga.
             InvalidArgumentsError: the input does not fit.
         """
         branch = enter()
         try:
             if branch.path:
                 raise UsageError("ctx.continue_as_new ends the whole run: call it outside of gather, map and the like")
+            if branch.saga is not None:
+                raise UsageError(
+                    "ctx.continue_as_new in a saga would leave undone what it did: call it after the block"
+                )
             data = self._driver.workflow.encode_input(args, kwargs, self._driver.engine.redaction)
             if branch.is_cut and not branch.is_replaying:
                 raise branch.cut()

@@ -230,13 +230,17 @@ class Engine:
         if driver is not None:
             driver.settled(effect.step, effect.verdict)
         else:
-            self.resumer.resume_soon(shell.stream)
+            self._wake_sleeper(shell)
 
     def _arrived(self, shell: Shell, effect: Arrived) -> None:
         driver = self._drivers.get(shell.state.run)
         if driver is not None:
             driver.arrived(effect.answer)
         else:
+            self._wake_sleeper(shell)
+
+    def _wake_sleeper(self, shell: Shell) -> None:
+        if shell.state.status != "queued":  # one that was retried and waits for its turn finds it then
             self.resumer.resume_soon(shell.stream)
 
     # Ends

@@ -49,7 +49,7 @@ def evolve(state: RunState, event: Event) -> RunState:  # noqa: C901 - one line 
     replace = msgspec.structs.replace
     match event:
         case StepStarted(step=step, tool=tool, effect=effect):
-            flight = Flight(tool, effect, must_end=bool(event.undoes) or event.past_pivot)
+            flight = Flight(tool, effect, must_end=_must_end(state, event))
             return replace(state, in_flight={**state.in_flight, step: flight})
         case StepCompleted(step=step) | StepFailed(step=step) | StepCancelled(step=step):
             return _step_ended(state, step)
@@ -178,3 +178,8 @@ def _closed(state: RunState, status: RunStatus, **changes: Any) -> RunState:
         life=0,
         **changes,
     )
+
+
+def _must_end(state: RunState, event: StepStarted) -> bool:
+    # What a run begins when it is to be cancelled is its cleaning up.
+    return bool(event.undoes) or event.past_pivot or state.cancel_reason is not None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
+from perdure.actors.kernel.accounts import account_of
 from perdure.actors.kernel.shell import Shell
 from perdure.actors.workflows.children import RunEnd, continued_id, ending
 from perdure.actors.workflows.commands import (
@@ -24,10 +25,11 @@ from perdure.actors.workflows.commands import (
     TellParent,
 )
 from perdure.actors.workflows.errors import RunContinuedError
-from perdure.actors.workflows.events import SignalReceived
+from perdure.actors.workflows.events import RunParked, SignalReceived
 from perdure.actors.workflows.links import Chain, ChildStarted, Parent, ParentTold, RunContinued
 from perdure.actors.workflows.mailbox import Kept
 from perdure.actors.workflows.state import RunState, owes, report
+from perdure.actors.workflows.steering import PAUSED
 from perdure.store.errors import LogClosedError, LogWriteError, PerdureError
 from perdure.store.records import StreamId
 
@@ -171,7 +173,7 @@ class Kin:
     async def succeed(self, driver: "Driver", succession: Succession) -> None:
         """End a run that goes on as a new one: one unit with the start of the new one, which gets the unread signals.
 
-        A run that is to be cancelled meanwhile ends as cancelled.
+        A run that is to be cancelled meanwhile ends as cancelled, and one that is paused goes on when it is resumed.
 
         Raises:
             Parked: the log takes no more.
@@ -186,6 +188,9 @@ class Kin:
             await self.end(driver, fact)
             return
         state: RunState = driver.shell.state
+        if state.paused is not None:
+            driver.note(RunParked(state.deadline, PAUSED))  # it comes here again once it is let go
+            return
         start = StartRun(
             state.workflow,
             msgspec.Raw(succession.input),
@@ -222,7 +227,7 @@ class Kin:
         self._tasks.discard(task)
         self._engine.check_idle()
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("a run could not be told of another", error=str(error), exc_info=error)
+            _log.error("a run could not be told of another", error=str(error), exception=account_of(error))
 
     async def stop(self) -> None:
         """Tell nobody any more: what is owed is told in the next life."""

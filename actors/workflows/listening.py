@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import msgspec
 
 from perdure.actors.kernel.shell import Shell
+from perdure.actors.kernel.spans import check_limit
 from perdure.actors.triggers.exchange import LiveWait
 from perdure.actors.triggers.topic import Publish, check_type, topic_of
 from perdure.actors.triggers.wanted import Occurrence, On, PublishedEvent, Wanted
@@ -94,8 +95,7 @@ class EventWait(msgspec.Struct, frozen=True, eq=False):
         Raises:
             UsageError: it cannot be waited for.
         """
-        if timeout is not None and timeout <= timedelta(0):
-            raise UsageError("timeout is more than 0, or left out")
+        check_limit(timeout, "timeout")
         if after not in ("start", "now"):
             raise UsageError(f"after is 'start' (of the run) or 'now', not {after!r}")
         if len(reader) > MAX_READER or not reader.isprintable():

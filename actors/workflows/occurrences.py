@@ -66,7 +66,7 @@ class EventWaitWithdrawn(Event, frozen=True, tag="event-wait-withdrawn"):
 
 
 class EventPlacesMoved(Event, frozen=True, tag="event-places-moved"):
-    """The run goes on for another one, which had come so far with what it waited for; the rest it has since `since`."""
+    """The run goes on for another one, or forks it, which had come so far; the rest it has since `since`."""
 
     since: int
     cursors: dict[str, int]

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from perdure.actors.kernel.clock import Timer
+from perdure.actors.kernel.spans import check_limit
 from perdure.actors.workflows.branch import Branch
-from perdure.actors.workflows.children import CHILD, child_id
+from perdure.actors.workflows.children import CHILD, child_id, has_name, named_child_id
 from perdure.actors.workflows.definition import Workflow
 from perdure.actors.workflows.errors import Parked, StepFailedError
 from perdure.actors.workflows.links import ChildCancelRequested, ChildEnded, ChildRefused, ChildStarted
 from perdure.actors.workflows.recording import StepRecord
-from perdure.store.errors import LogClosedError, LogWriteError, PerdureError, UsageError
+from perdure.actors.workflows.state import RunState
+from perdure.store.errors import LogClosedError, LogWriteError, PerdureError
 
 if TYPE_CHECKING:
     from perdure.actors.workflows.driver import Driver
@@ -133,8 +135,7 @@ def child_deadline(driver: "Driver", given: timedelta | None, *, is_awaited: boo
     Raises:
         UsageError: the limit is not more than 0.
     """
-    if given is not None and given <= timedelta(0):
-        raise UsageError("deadline is more than 0, or left out")
+    check_limit(given, "deadline")
     own = None if given is None else driver.engine.clock.moment().now + given // timedelta(microseconds=1)
     limits = [limit for limit in (own, driver.deadline if is_awaited else None) if limit is not None]
     return min(limits, default=None)
@@ -176,7 +177,7 @@ async def run_child(driver: "Driver", branch: Branch, call: ChildCall) -> Any:
 def _take(driver: "Driver", branch: Branch, call: ChildCall) -> StepRecord | None:
     what = "child" if call.is_awaited else "detached"
     record = branch.take(call.key, what, call.workflow.name, call.digest, data=call.data)
-    if record is not None and call.run is not None and record.run != call.run:
+    if record is not None and call.run is not None and not has_name(record.run, call.run):
         driver.mismatch(call.key, f"the code asks for a child with the id {call.run}", [(call.key, record)])
     return record
 
@@ -198,7 +199,7 @@ async def _begin(driver: "Driver", branch: Branch, call: ChildCall) -> str:
     await driver.keep_pace()
     kin, workflow, attempt = driver.engine.kin, call.workflow.name, 1
     while True:
-        run = call.run or child_id(driver.run_id, call.key, attempt)
+        run = child_id(driver.run_id, call.key, attempt) if call.run is None else named_child_id(call.run, attempt)
         try:
             shell = await kin.shell(run)
         except asyncio.CancelledError:
@@ -215,8 +216,8 @@ async def _begin(driver: "Driver", branch: Branch, call: ChildCall) -> str:
         if state.status == "unborn":
             kin.start(driver, started, shell, call.data, call.deadline)
             return run
-        if call.run is None:
-            attempt += 1  # a derived id that is taken, by an operator's retry or by chance, is nobody's mistake
+        if call.run is None or _had_it_before(driver, call, state):
+            attempt += 1  # an id that is taken by an operator's retry, or a derived one by chance, is nobody's mistake
             continue
         if not call.is_awaited and (state.workflow, state.digest) == (workflow, call.digest):
             driver.note(started)
@@ -224,6 +225,13 @@ async def _begin(driver: "Driver", branch: Branch, call: ChildCall) -> str:
         reason = _conflict(run, state.workflow, workflow, is_same_input=state.digest == call.digest)
         driver.note(ChildRefused(call.key, branch.path, run, workflow, call.digest, call.is_awaited, reason))
         raise _failed(call.key, "RunConflictError", reason)
+
+
+def _had_it_before(driver: "Driver", call: ChildCall, state: RunState) -> bool:
+    """Return whether a run is the child of this very step from before an operator had the parent tried again."""
+    parent = state.parent
+    is_own = call.is_awaited and parent is not None and (parent.run, parent.step) == (driver.run_id, call.key)
+    return is_own and not driver.offspring.is_open(call.key)
 
 
 def _conflict(run: str, known: str, asked: str, *, is_same_input: bool) -> str:

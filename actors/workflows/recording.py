@@ -103,11 +103,11 @@ class StepRecord(msgspec.Struct):
     """How long the last attempt took."""
     count: int = 0
     failed: int | None = None
+    """The branch whose failure was raised."""
     run: str = ""
     """The child run."""
     is_given_up: bool = False
     """Whether the wait for the child was cancelled: what it comes to counts no more."""
-    """The branch whose failure was raised."""
     won: int | None = None
     """The branch that won a race."""
 

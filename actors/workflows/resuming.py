@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
+from perdure.actors.kernel.accounts import account_of
 from perdure.actors.kernel.shell import Shell
 from perdure.actors.workflows.ancestry import Part, is_fork, read_ancestors
 from perdure.actors.workflows.commands import Note, ResumeRun
@@ -123,6 +124,8 @@ class Resumer:
         ]
         ready = [p for _, p in outcomes if isinstance(p, Prepared) and p not in suspects]
         await self._go_on(ready)
+        for one in suspects:  # they have their places in their queues, however long they wait to be alone
+            self._engine.queues.entered(one.shell.state.run, one.shell.state.place)
         if suspects:
             self._alone = self.spawn(self._one_by_one(suspects, after=self._alone))
         reasons = [(stream, p if isinstance(p, PerdureError) else None) for stream, p in outcomes]
@@ -207,13 +210,16 @@ class Resumer:
             one.shell.pins += 1
         for one in suspects:
             one.shell.pins -= 1
-            if one.shell.stream in self._coming or self._engine.has(one.shell.state.run):
+            state: RunState = one.shell.state
+            if one.shell.stream in self._coming or self._engine.has(state.run):
                 continue  # somebody cancelled or settled it, and so it was resumed
             self._coming.add(one.shell.stream)
             try:
                 drivers = await self._go_on([one])
             finally:
                 self._coming.discard(one.shell.stream)
+            if not drivers:
+                self._engine.queues.left(state.run, state.place)
             for driver in drivers:
                 await driver.cleared
 
@@ -253,4 +259,4 @@ class Resumer:
         self._tasks.discard(task)
         self._engine.check_idle()
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("a run could not be started or resumed", error=str(error), exc_info=error)
+            _log.error("a run could not be started or resumed", error=str(error), exception=account_of(error))

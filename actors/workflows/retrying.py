@@ -106,6 +106,8 @@ class _Plan:
                 waits.append(key)  # it begins anew: its time may be over
             elif key not in self._beside:
                 continue
+            elif record.is_given_up:
+                waits.append(key)  # whatever the child came to
             elif record.progress == "cancelled" and record.what == "step":
                 reopened.append(Reopened(key, record.name, record.effect, record.attempt))
             elif record.progress == "cancelled":

@@ -71,7 +71,7 @@ class RunBehavior:
 
     kind = "run"
     state_type = RunState
-    state_version = 2
+    state_version = 3
     events = RUN_EVENTS
 
     def initial(self, stream: StreamId) -> RunState:
@@ -200,7 +200,7 @@ def _cancel(state: RunState, reason: str, moment: Moment) -> Decision[bool]:
     if state.status in CLOSED:
         return Decision((), reply=False)
     requested = RunCancelRequested(reason)
-    if state.status == "queued":  # its code never ran
+    if state.status == "queued" and not state.retries:  # its code never ran
         return Decision((requested, RunCancelled(reason)), reply=True, effects=(Interrupt(), Conclude()))
     if state.status == "blocked":  # its code cannot run, so there is nothing to wait for
         withdrawn = tuple(QuestionWithdrawn(step, asked.id) for step, asked in state.mailbox.questions.items())
@@ -208,7 +208,7 @@ def _cancel(state: RunState, reason: str, moment: Moment) -> Decision[bool]:
         return Decision((requested, *withdrawn, RunCancelled(reason)), reply=True, effects=effects)
     if state.cancel_reason is not None:
         return Decision((), reply=True)
-    if state.status != "waiting":
+    if state.status not in ("waiting", "queued"):
         return Decision((requested,), reply=True, effects=(Interrupt(),))
     # A sleeper is due at once, so that the next life wakes it too, should this one end before the effect.
     return Decision((requested, RunParked(moment.now, None)), reply=True, effects=(Interrupt(),))

@@ -123,12 +123,16 @@ class Limit:
 
     def pass_(self) -> None:
         """Cancel the branch because its time is over; one that is over, or is cancelled, is left as it is."""
-        if self._driver.ending is None and self._branches.running:
+        if self._driver.ending is None and self._branches.running and not self._has_passed:
             self._has_passed = True
             self._driver.limits.discard(self)
             with contextlib.suppress(Parked):  # the log failed, and the code is being taken down
                 self._driver.note(TimeoutPassed(self._key))
             self._branches.cancel()
+
+    def holds(self, path: str) -> bool:
+        """Return whether a branch is the one that has this limit, or was opened by it."""
+        return path.startswith(f"{self._key}.")
 
     def _interrupted(self) -> None:
         self._driver.limits.discard(self)
@@ -136,22 +140,37 @@ class Limit:
 
 
 class Limits:
-    """The limits of a run whose branches run: the clock ends them, and a run that leaves memory comes back for them."""
+    """The limits of a run whose branches run: the clock ends them, and a run that leaves memory comes back for them.
+
+    One that was over before this life began passes only where its branch comes to the end of its recording: the branch
+    may have ended in time, of which nothing is recorded.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._timers: dict[Limit, tuple[int, Timer]] = {}
+        self._overdue: dict[Limit, int] = {}
 
     @property
     def dues(self) -> list[int]:
         """When they pass, in microseconds."""
-        return [due for due, _ in self._timers.values()]
+        return [*(due for due, _ in self._timers.values()), *self._overdue.values()]
 
     def add(self, limit: Limit, due: int) -> None:
         """Have *limit* pass at *due*."""
-        self._timers[limit] = (due, self._clock.call_at(due, limit.pass_))
+        if due <= self._clock.moment().now:
+            self._overdue[limit] = due
+        else:
+            self._timers[limit] = (due, self._clock.call_at(due, limit.pass_))
+
+    def reached(self, path: str) -> None:
+        """Take note that the branch at *path* has come to something that is not recorded, or has no end there."""
+        for limit in self._overdue:
+            if limit.holds(path):
+                asyncio.get_running_loop().call_soon(limit.pass_)
 
     def discard(self, limit: Limit) -> None:
         """Let *limit* pass no more."""
+        self._overdue.pop(limit, None)
         if (armed := self._timers.pop(limit, None)) is not None:
             armed[1].cancel()

@@ -44,7 +44,7 @@ class Flight(msgspec.Struct, frozen=True):
     rests: bool = False
     """Whether it waits between two attempts: it cannot be what the process died of."""
     must_end: bool = False
-    """Whether it is made again though the run is to be cancelled: a compensation, or a step past a pivot."""
+    """Whether it is made again though the run is to be cancelled: a compensation, a step past a pivot, a clean-up."""
 
 
 class RunState(msgspec.Struct, frozen=True):
@@ -174,7 +174,7 @@ def needs_solitude(state: RunState, life: int) -> bool:
 def is_suspect(state: RunState, life: int) -> bool:
     """Return whether the process may have died of one of the run's steps."""
     # A life that was not ended by a suspension, a parking or an end was ended by a crash.
-    # One that is to be cancelled makes none of its steps again, but for those that a saga must bring to their end.
+    # One that is to be cancelled makes none of its steps again, but for those that must come to their end.
     dispatched = dispatched_steps(state)
     if state.cancel_reason is not None:
         dispatched = tuple(step for step in dispatched if state.in_flight[step].must_end)

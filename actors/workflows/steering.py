@@ -12,6 +12,7 @@ from perdure.actors.kernel.messages import Decision, Moment
 from perdure.actors.workflows.commands import Enqueue, Pause, PauseRun, RetryRun, UnpauseRun, Wake
 from perdure.actors.workflows.errors import ControlRefusedError, RunClosedError
 from perdure.actors.workflows.events import RunParked, RunPaused, RunRetried, RunUnpaused
+from perdure.actors.workflows.queue import WAITS_IN
 
 if TYPE_CHECKING:
     from perdure.actors.workflows.state import Flight, RunState
@@ -74,7 +75,8 @@ def _retry(state: "RunState", command: RetryRun, moment: Moment) -> Decision[Non
     check_may_be_retried(state, moment.now)
     if command.retries != state.retries:
         raise ControlRefusedError(run=state.run, what="retried", reason="it was retried a moment ago, and failed again")
-    return Decision((command.fact,), None, (Wake(),))
+    again = Wake() if state.place is None else Enqueue(state.place, moment.now)
+    return Decision((command.fact,), None, (again,))
 
 
 def check_may_be_retried(state: "RunState", now: int) -> None:
@@ -91,6 +93,8 @@ def check_may_be_retried(state: "RunState", now: int) -> None:
             reason = "it failed while it was being cancelled: fork it"
         case "failed" if state.deadline is not None and state.deadline <= now:
             reason = "its deadline has passed: fork it, with another one"
+        case "failed" if state.is_parent_told and state.parent is not None:
+            reason = f"run {state.parent.run}, which awaits it, was told of that: retry that one, or fork this one"
         case "failed":
             pass
         case "completed" | "cancelled" | "continued":
@@ -107,15 +111,19 @@ def _check_open(state: "RunState") -> None:
 
 
 def retried(state: "RunState", event: RunRetried, reopened: "dict[str, Flight]") -> "RunState":
-    """Return the state of a run that is tried again, and due; *reopened* steps are in flight once more."""
+    """Return the state of a run that is tried again; *reopened* steps are in flight once more.
+
+    It is due, or waits for its turn where it came through a queue.
+    """
+    place = state.place
     return msgspec.structs.replace(
         state,
-        status="waiting",
+        status="waiting" if place is None else "queued",
         in_flight={**state.in_flight, **reopened},
         steps_done=state.steps_done - len(event.again) - len(reopened),
         retries=state.retries + 1,
-        wake_at=None,
-        waits_on=None,
+        wake_at=None if place is None else state.deadline,
+        waits_on=None if place is None else WAITS_IN + place.queue,
         error_type="",
         error="",
         life=0,

@@ -49,7 +49,7 @@ class Subscriptions(msgspec.Struct, frozen=True):
     floor: int = 0
     """Where a wait begins at the earliest whose cursor is not known."""
     since: int | None = None
-    """Where the first run of a chain began, if the run goes on for another."""
+    """Where the first run of a chain, or the origin of a fork, began, if the run goes on for another."""
     listed: tuple[str, ...] = ()
     """The places of the index of sleepers at which the run was listed when it left memory last."""
 
@@ -77,10 +77,11 @@ class Subscriptions(msgspec.Struct, frozen=True):
             case _:
                 return self
 
-    def moved(self, began_at: int) -> tuple[EventPlacesMoved, ...]:
-        """Return what tells a run that goes on for this one how far it has come."""
+    def moved(self, began_at: int, *, always: bool = False) -> tuple[EventPlacesMoved, ...]:
+        """Return what tells a run that goes on for this one, or a fork of it, how far it has come."""
         since = began_at if self.since is None else self.since
-        return (EventPlacesMoved(since, self.cursors, self.floor),) if self.cursors or self.since is not None else ()
+        has_come = always or bool(self.cursors) or self.since is not None
+        return (EventPlacesMoved(since, self.cursors, self.floor),) if has_come else ()
 
     def parked(self, listens: tuple[str, ...] | None) -> "Subscriptions":
         """Return the subscriptions of a run that left memory, listed at these places; None: as before."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from perdure.actors.kernel.payloads import payload_decoder
+from perdure.actors.kernel.spans import check_limit
 from perdure.actors.tools.definition import Tool
 from perdure.actors.workflows.asking import MAX_PEOPLE
 from perdure.actors.workflows.branch import Branch
@@ -204,8 +205,7 @@ def _ended(
 def _until(driver: "Driver", timeout: timedelta | None) -> int | None:
     if timeout is None:
         return None
-    if timeout <= timedelta(0):
-        raise UsageError("timeout is more than 0, or left out")
+    check_limit(timeout, "timeout")
     return driver.engine.clock.moment().now + timeout // _MICROSECOND
 
 

@@ -197,7 +197,9 @@ def read_json(given: str, option: str) -> Any:
     try:
         return msgspec.json.decode(given)
     except msgspec.DecodeError as error:
-        raise Failure(f"{option} is no JSON: {_place(given, error)}", Exit.USAGE) from error
+        what = "the value" if option == "JSON" else option
+        hint = "; a text stands in quotes of its own: '\"text\"'" if given.isidentifier() else ""
+        raise Failure(f"{what} is no JSON: {_place(given, error)}{hint}", Exit.USAGE) from error
 
 
 def _read(given: str, db: Path) -> tuple[str | bytes, str]:

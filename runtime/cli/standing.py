@@ -11,6 +11,7 @@ import msgspec
 
 from perdure.actors.workflows.children import CHILD
 from perdure.actors.workflows.mailbox import ANSWER, SIGNAL
+from perdure.actors.workflows.queue import WAITS_IN, is_queued
 from perdure.actors.workflows.steering import PAUSED
 from perdure.actors.workflows.subscriptions import EVENT
 from perdure.runtime.cli.facts import ENDS, RUN_PREFIX, Facts, facts_of
@@ -130,10 +131,14 @@ def _standings(reader: LogReader, page: Sequence[StreamSummary], owner: Owner, n
             is_cancelled=bool(is_cancelled),
             is_in_doubt=bool(keys),
         )
-        is_paused = summaries[stream].is_open and summaries[stream].waits_on == PAUSED and status != "in doubt"
-        status = "paused" if is_paused else status
+        waits_on = summaries[stream].waits_on if summaries[stream].is_open else None
+        is_paused = waits_on == PAUSED and status != "in doubt"
+        has_place = is_queued(waits_on)
+        status = "paused" if is_paused else "queued" if has_place else status
         in_flight = max(0, started - done)  # one that a retry goes on with was cancelled before
         waits_for = describe(status, facts, keys, now=now, at=at, in_flight=in_flight)
+        if has_place:
+            waits_for = f"its turn in the queue {(waits_on or '').removeprefix(WAITS_IN)}"
         yield Standing(
             run=stream[len(RUN_PREFIX) :],
             workflow=workflow or "",

@@ -5,12 +5,12 @@ the run's code takes notice when it is resumed.
 """
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from perdure.actors.kernel.spans import span_of
 from perdure.actors.workflows.errors import ControlRefusedError, UnknownStepError
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.loading import read_input
@@ -101,7 +101,7 @@ def fork(  # noqa: PLR0913 - its options
     `perdure show RUN` lists the steps; with branches, a step is named with its path, such as `map#1.4/price#1`.
     """
     changed = read_input(given, db)
-    deadline = None if seconds is None else timedelta(seconds=seconds)
+    deadline = None if seconds is None else span_of(seconds, "--deadline")
 
     async def begin(handle: RunHandle[Any]) -> str:
         return (await handle.fork(step, changed=changed, id=fork_id, deadline=deadline, who=who)).id

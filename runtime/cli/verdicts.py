@@ -33,7 +33,7 @@ T = TypeVar("T")
 @click.option(
     "--done",
     is_flag=False,
-    flag_value="null",
+    flag_value="",
     metavar="[JSON]",
     help="It happened, and this was its result, null when left out; of a call: its output, as text.",
 )
@@ -72,7 +72,7 @@ def settle(  # noqa: PLR0913 - its options
 
 def _settle_step(run: str, step: str, db: Path, *, done: str | None, failed: str | None, as_json: bool) -> None:
     if done is not None:
-        result, verdict = read_json(done, "--done"), "done"
+        result, verdict = read_json(done or "null", "--done"), "done"
         acted = tell_run(db, run, lambda handle: handle.settle_done(step, result), "settle its steps")
     elif failed is not None:
         verdict = "failed"

@@ -15,6 +15,7 @@ import msgspec
 
 from perdure.actors.kernel.messages import Command
 from perdure.actors.kernel.payloads import Redaction, encode_payload
+from perdure.actors.kernel.spans import check_limit
 from perdure.actors.tools.breaker import Command as Forcing
 from perdure.actors.tools.definition import Tool
 from perdure.actors.tools.outcome import Success
@@ -145,6 +146,7 @@ class Connection:
         """
         check_conversation(conversation)
         check_principal(principal)
+        check_limit(deadline, "deadline", may_be_over=True)
         values = OptionValues(
             id=id,
             deadline=deadline,

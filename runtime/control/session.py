@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import structlog
 
+from perdure.actors.kernel.accounts import account_of
 from perdure.runtime.control.answering import answer
 from perdure.runtime.control.channel import MAX_FRAME_BYTES, Channel
 from perdure.runtime.control.faults import fault_of
@@ -136,7 +137,8 @@ class Session:
         except PerdureError as error:
             reply = Reply(number, fault=fault_of(error))
         except Exception as error:  # noqa: BLE001 - a bug of ours: the other program must not wait for ever
-            _log.exception("a request of another process failed", request=type(request).__name__)
+            account = account_of(error)
+            _log.error("a request of another process failed", request=type(request).__name__, exception=account)
             reply = Reply(number, fault=fault_of(error))
         await self.channel.send(_framed(reply))
 

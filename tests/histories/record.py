@@ -22,8 +22,8 @@ async def start(name: str, plan: Plan, box: Box) -> None:
     options: dict[str, Any] = {"queue": "mail"} if name == "lined" else {}
     if name == "lined":
         await rt.with_options(id="ahead", **options).start("lined", "first")
-    takes = ([plan.arguments], {}) if name == "route" else ([], plan.arguments)
-    await rt.with_options(id=RUN, **options).start(plan.workflow.id if name == "route" else name, *takes[0], **takes[1])
+    starting = rt.with_options(id=RUN, **options)
+    await (starting.start(name, plan.arguments) if name == "route" else starting.start(name, **plan.arguments))
     await box.clock.advance(1)
 
 

@@ -4,8 +4,17 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
-from perdure import Branching, CompensationFailedError, Context, Retry, Step, StepFailedError, WorkflowDefinition
-from perdure import tool, workflow
+from perdure import (
+    Branching,
+    CompensationFailedError,
+    Context,
+    Retry,
+    Step,
+    StepFailedError,
+    WorkflowDefinition,
+    tool,
+    workflow,
+)
 from tests.histories.code import inspect, tidy
 from tests.histories.steering import HAPPENED, outcome
 
@@ -56,16 +65,17 @@ async def depart(how: str) -> str:
 async def trip(ctx: Context) -> list[Any]:
     """A saga that is undone, as far as it can be, and one that fails past its pivot."""
     ends: list[Any] = []
+    saga = ctx.saga()
     try:
-        async with ctx.saga() as saga:
+        async with saga:
             for what in ("flight", "hotel", "car"):
                 await saga.undo_with(unbook, retry=TWICE).with_options(key=what).call(book, what)
             await ctx.call(depart, "flight")
     except CompensationFailedError as error:
         ends += [str(error), list(saga.compensated), list(saga.given_up)]
-    async with ctx.saga() as saga:
-        await saga.undo_with(unbook, retry=TWICE).call(book, "train")
-        saga.pivot()
+    async with ctx.saga() as onward:
+        await onward.undo_with(unbook, retry=TWICE).call(book, "train")
+        onward.pivot()
         ends.append(await ctx.call(depart, "train"))
     return ends
 

@@ -1,4 +1,4 @@
-"""The workflows of histories in which others have a say: people, publishers, operators, a queue. They are never changed.
+"""The workflows of histories in which others have a say: people, publishers, operators. They are never changed.
 
 What the others say is in `outside.py`. As in `code.py`, what is new gets a new workflow and a new history.
 """
@@ -52,7 +52,7 @@ async def people(ctx: Context) -> list[Any]:
 async def listener(ctx: Context) -> list[Any]:
     """Published events: taken in order, passed over, its own, one that is not published, one no longer wanted."""
     taken = [(await ctx.event("order.paid", where={"if": "n", "gt": 1})).data]
-    both = ["order.paid", On("order.lost", {"if": "n", "eq": 3})]
+    both: list[str | On] = ["order.paid", On("order.lost", {"if": "n", "eq": 3})]
     taken += [(await ctx.any_event(both)).data for _ in range(3)]
     await ctx.publish("order.seen", {"count": len(taken)})
     taken.append((await ctx.event("order.seen")).data)

@@ -1,18 +1,13 @@
 """Every pattern killed after every single event: the result, the effects and what was undone are as if it had not been.
 
-An effect is what an agent did outside, under its idempotency key; what was in flight may be done again, nothing else.
+So is a saga of six steps that fails at each of them, and what a cancel leaves behind, whenever it came.
 """
 
-import asyncio
-import json
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import pytest
 
-from perdure import Recorded, RunHandle, Runtime, ToolContext
-from perdure.actors.workflows.agents.agent import Agent
-from perdure.actors.workflows.agents.messages import AgentMessage, AgentResponse
+from perdure import Recorded, Runtime
 from perdure.actors.workflows.defined.model import (
     Branching,
     Compensation,
@@ -21,53 +16,20 @@ from perdure.actors.workflows.defined.model import (
     Trigger,
     WorkflowDefinition,
 )
-from perdure.store.records import Query
 from perdure.testing import MemoryDisk, TestClock
-from tests.support.defined import finish
-from tests.support.runs import Box, disk_until, play
-
-EVENTS = [("paid", {"amount": 3}), ("paid", {"amount": 30}), ("left", {})]
-"""What others publish, whoever waits for it."""
-
-
-class World:
-    """The agents and what they did outside, on one clock."""
-
-    def __init__(self, clock: TestClock) -> None:
-        self.clock = clock
-        self.effects: dict[str, Any] = {}
-        self.calls: list[str] = []
-        self.agents = [Agent(name, handle) for name, handle in (("work", self.work), ("bad", self.bad))]
-
-    async def work(self, message: AgentMessage, context: ToolContext) -> Any:
-        """Do something outside, after a while, at the attempt that it is told to."""
-        told = message.data
-        self.calls.append(context.idempotency_key)
-        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        timer = self.clock.call_after(told.get("micros", 1000), lambda: finish(over))
-        try:
-            await over
-        finally:
-            timer.cancel()
-        if context.attempt < told.get("attempts", 1) or told.get("item") == "bad":
-            raise ValueError(f"attempt {context.attempt}")
-        self.effects[context.idempotency_key] = [message.type, told]
-        n = told.get("n", 0) + 1
-        return {"n": n, "items": ["a", "bad", "c"], "cursor": None if told.get("cursor") else "next"}
-
-    async def bad(self, message: AgentMessage, context: ToolContext) -> AgentResponse:
-        """Refuse."""
-        self.calls.append(context.idempotency_key)
-        return AgentResponse(success=False, error=f"{message.type} refused")
-
-    def box(self, definitions: list[WorkflowDefinition], disk: MemoryDisk | None) -> Box:
-        return Box(disk, self.clock, agents=self.agents, workflows=definitions)
-
-
-def work(id: str, **fields: Any) -> Step:
-    fields = {"agent": "work", "input_mapping": {"n": "n"}, "output_mapping": {"n": "n"}, **fields}
-    return Step(id=id, **fields)
-
+from tests.support.patterns import (
+    End,
+    World,
+    attend,
+    borders,
+    check_every_crash,
+    end_of,
+    logged,
+    publish_all,
+    relive,
+    work,
+)
+from tests.support.runs import Box, play
 
 RETRIED = RetryPolicy(max_retries=2)
 FALLS_BACK = RetryPolicy(max_retries=1, fallback_agent="work")
@@ -140,6 +102,31 @@ SCENARIOS: dict[str, list[WorkflowDefinition]] = {
             concurrency=2,
         )
     ],
+    "map_reduce that folds": [
+        WorkflowDefinition(
+            id="w",
+            pattern="map_reduce",
+            steps=(
+                Step(id="s", agent="work", input_mapping={"cursor": "cursor"}),
+                Step(id="m", agent="work"),
+                Step(id="r", agent="work", input_mapping={"n": "reduced.n", "all": "map_results"}),
+            ),
+            on_item_failure="continue",
+            reduce="fold",
+            concurrency=2,
+        )
+    ],
+    "saga that others undo": [
+        WorkflowDefinition(
+            id="w",
+            pattern="saga",
+            steps=(
+                work("a", compensation=Compensation(agent="bad", retry=FALLS_BACK)),
+                work("b", agent="bad", retry=FALLS_BACK, compensation=Compensation()),
+                work("c", agent="bad"),
+            ),
+        )
+    ],
     "saga": [
         WorkflowDefinition(
             id="w",
@@ -175,70 +162,112 @@ SCENARIOS: dict[str, list[WorkflowDefinition]] = {
     ],
 }
 
-BEFORE_THE_OTHER = {"child-started", "parent-told"}
-"""What is one unit with the next event, that of the child or of the parent: there is no disk with only the first."""
-
-
-async def attend(box: Box, rt: Runtime) -> tuple[str, str, dict[str, Any]]:
-    """See the run to its end, while others publish; return how it stands and the last of its events."""
-    run: RunHandle[Any] = rt.run("r")
-    for number, (kind, given) in enumerate(EVENTS):
-        await box.clock.settle()
-        await rt.publish(kind, given, id=f"e{number}")
-    view = await run.status()
-    for _ in range(20):
-        await box.clock.advance(50)
-        view = await run.status()
-        if view.is_closed:
-            break
-    assert view.is_closed, (view, [(each.type, each.data) for each in await run.history()])
-    end = (await run.history())[-1]
-    return view.status, end.type, json.loads(end.data or "{}")
-
-
-async def logged(rt: Runtime) -> list[Recorded]:
-    found: list[Recorded] = []
-    while page := await rt.read(Query(after=found[-1].position if found else 0)):
-        found += page
-    return found
-
-
-def done_by(history: list[Recorded], position: int) -> set[str]:
-    ended = (e for e in history if e.position <= position and e.type == "step-completed")
-    return {f"{e.stream.partition('/')[2]}:{json.loads(e.data or '{}')['step']}" for e in ended}
-
 
 @pytest.mark.row("A2-35")
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_pattern_that_is_killed_after_any_event_ends_as_if_it_had_not_been(name: str) -> None:
+    _, crashes = play(lambda: check_every_crash(SCENARIOS[name], {"n": 0}))
+
+    assert crashes > 5
+
+
+STEPS = 6
+
+
+def six_steps(failing: int, *, unsure: bool = False) -> list[WorkflowDefinition]:
+    """A saga whose step number *failing* fails, the first one being 1; 0: none does."""
+    undo = Compensation(agent="work", action="undo", input_mapping={"n": "original_data.n"}, unsure=unsure)
+    steps = [
+        work(f"s{n}", agent="bad" if n == failing else "work", action="do", compensation=undo)
+        for n in range(1, STEPS + 1)
+    ]
+    return [WorkflowDefinition(id="w", pattern="saga", steps=tuple(steps))]
+
+
+@pytest.mark.row("A2-30", "A2-35")
+@pytest.mark.parametrize("unsure", [False, True])
+@pytest.mark.parametrize("failing", range(STEPS + 1))
+def test_a_saga_of_six_steps_that_fails_at_any_and_is_killed_after_any_event_is_undone_once(
+    failing: int, unsure: bool
+) -> None:
+    whole, crashes = play(lambda: check_every_crash(six_steps(failing, unsure=unsure), {"n": 0}))
+
+    done = range(1, failing or STEPS + 1)
+    undone = range(failing if unsure else failing - 1, 0, -1)
+    assert list(whole.effects) == [*(f"r:s{n}" for n in done), *(f"r:s{n}#undo" for n in undone)]
+    assert crashes >= 2 * (failing or STEPS)
+
+
+async def cancel_at(box: Box, rt: Runtime, micros: int) -> End:
+    """See the run to its end while others publish; *micros* after its start it is cancelled."""
+    await publish_all(box, rt)
+    await box.clock.advance(timedelta(microseconds=micros))
+    await rt.run("r").cancel("enough")
+    return await end_of(box, rt)
+
+
+async def cancel_now(box: Box, rt: Runtime) -> End:
+    return await cancel_at(box, rt, 0)
+
+
+UNDONE_STEPS = {
+    "saga": {"a", "b"},
+    "saga that others undo": {"a", "b~"},
+    "saga past its pivot": {"a"},
+    "children": {"x"},
+}
+
+
+def check_undone(name: str, world: World, status: str) -> None:
+    """Check that a saga left all or nothing: what can be undone was undone, unless it completed or passed its pivot."""
+    if status == "completed" or (name == "saga past its pivot" and "r:b" in world.effects):
+        return
+    steps = UNDONE_STEPS.get(name, set())
+    done = [key for key in world.effects if key.rpartition(":")[2] in steps]
+    assert [key for key in done if not {f"{key}#undo", f"{key}#undo~"} & world.effects.keys()] == []
+
+
+@pytest.mark.row("A2-35")
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_pattern_that_is_cancelled_at_any_time_and_killed_after_any_event_leaves_the_same(name: str) -> None:
     definitions = SCENARIOS[name]
 
-    async def scenario() -> int:
+    async def lived(micros: int | None) -> tuple[World, End, list[Recorded], MemoryDisk]:
         whole = World(TestClock())
         box = whole.box(definitions, None)
         rt = await box.open()
         await rt.with_options(id="r").start("w", {"n": 0})
-        expected = await attend(box, rt)
+        end = await (attend(box, rt) if micros is None else cancel_at(box, rt, micros))
         history = await logged(rt)
         await box.close()
         assert isinstance(box.storage, MemoryDisk)
-        first = next(e.position for e in history if e.type == "run-started")
-        last = max(e.position for e in history if e.stream == "run/r")
-        borders = [e for e in history if first <= e.position < last and e.type not in BEFORE_THE_OTHER]
-        for border in borders:
-            await killed(border, history, box.storage, expected, whole)
-        return len(borders)
+        return whole, end, history, box.storage
 
-    async def killed(border: Recorded, history: list[Recorded], disk: MemoryDisk, expected: Any, whole: World) -> None:
-        clock = TestClock(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=border.at))
-        world, done = World(clock), done_by(history, border.position)
-        world.effects = {key: whole.effects[key] for key in done if key in whole.effects}
-        box = world.box(definitions, disk_until(disk, border.position))
-        found = await attend(box, await box.open())
-        await box.close()
-        where = f"after a crash at {border.position}, {border.stream} {border.type}"
-        assert found == expected, where
-        assert world.effects == whole.effects, where
-        assert done.isdisjoint(world.calls), f"done again {where}"
+    async def scenario() -> int:
+        _, _, history, _ = await lived(None)
+        began = next(event.at for event in history if event.type == "run-started")
+        times = sorted({event.at - began for event in history if event.stream.startswith("run/")})
+        count = 0
+        for micros in {0, *(at + 500 for at in times[:: max(1, len(times) // 3)])}:
+            whole, expected, history, disk = await lived(micros)
+            assert expected[0] in ("cancelled", "completed", "failed")
+            check_undone(name, whole, expected[0])
+            if not any(event.type == "run-cancel-requested" for event in history):
+                continue  # it was over
+            asked = next(event.position for event in history if event.type == "run-cancel-requested")
+            for border in borders(history):
+                is_asked = border.position >= asked
+                world, found = await relive(
+                    definitions, border, (whole, history, disk), end_of if is_asked else cancel_now
+                )
+                where = f"cancelled after {micros}, after a crash at {border.position}, {border.stream} {border.type}"
+                check_undone(name, world, found[0])
+                if is_asked:
+                    assert found == expected, where
+                    assert world.effects == whole.effects, where
+                else:
+                    assert found[0] in ("cancelled", "completed", "failed"), where
+                count += 1
+        return count
 
     assert play(scenario) > 5

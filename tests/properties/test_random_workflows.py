@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perdure import Settings
-from tests.support.lives import Script, borders, compare, crashed, live
-from tests.support.programs import Program, programs
+from tests.support.lives import Script, borders, check_sagas, compare, crashed, live
+from tests.support.programs import EXACT, WAITING, Program, programs
 from tests.support.runs import play
 
 EXAMPLES = int(os.environ.get("PERDURE_PROGRAMS", "0"))
@@ -50,5 +50,35 @@ def test_a_workflow_that_dies_anywhere_comes_to_the_same(
 ) -> None:
     async def scenario() -> None:
         await die_everywhere(program, script, chosen, Random(seed))
+
+    play(scenario)
+
+
+storms = st.builds(
+    Script,
+    cancel=st.sampled_from([None, None, 0, 10, 70, 150]),
+    deadline=st.sampled_from([None, None, None, 60, 200]),
+    pauses=st.lists(st.tuples(st.integers(0, 60), st.sampled_from([1, 20, 200])), max_size=2).map(tuple),
+)
+
+
+@settings(max_examples=EXAMPLES or 15)
+@given(program=programs((*EXACT, *WAITING, "hang")), script=storms, chosen=settings_drawn, seed=st.integers(0, 2**32))
+def test_a_workflow_that_is_paused_and_dies_for_a_while_comes_to_an_end_and_leaves_nothing_half_done(
+    program: Program, script: Script, chosen: Settings, seed: int
+) -> None:
+    async def scenario() -> None:
+        chance = Random(seed)
+        first = await live(program, script, chosen, is_exact=False)
+        check_sagas(program, first)
+        for _ in range(3):
+            ended = first
+            for _ in range(2):  # a third in a row would be taken for the workflow's doing
+                if not (places := borders(ended)):
+                    break
+                down_for = chance.choice([0, 1, 10, 100, 5000])
+                place = chance.choice(places)
+                ended = await crashed(ended, place, program, script, chosen, chance, down_for=down_for)
+                check_sagas(program, ended)
 
     play(scenario)

@@ -65,6 +65,22 @@ def everything(program: Program) -> Iterable[Op]:
             yield from everything(part)
 
 
+def members(parts: Iterable[Program]) -> tuple[list[Op], list[Op]]:
+    """The bookings of a saga with these parts, and the sagas within it; not what is done by runs of their own."""
+    bookings: list[Op] = []
+    sagas: list[Op] = []
+    for op in (op for part in parts for op in part):
+        if op.kind == "saga":
+            sagas.append(op)
+        elif op.kind == "book":
+            bookings.append(op)
+        elif op.kind not in {"child", "detach"}:
+            inner = members(op.parts)
+            bookings += inner[0]
+            sagas += inner[1]
+    return bookings, sagas
+
+
 # The interpreter
 
 
@@ -275,4 +291,4 @@ def programs(kinds: Sequence[str] = EXACT + WAITING, *, depth: int = 3) -> st.Se
     return either.map(numbered)
 
 
-__all__ = ["EXACT", "WAITING", "Op", "Program", "everything", "interpret", "numbered", "programs"]
+__all__ = ["EXACT", "WAITING", "Op", "Program", "everything", "interpret", "members", "micros", "numbered", "programs"]

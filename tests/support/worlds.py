@@ -1,4 +1,4 @@
-"""The world outside of random workflows: it takes time for what it is asked to do, and remembers it when a process dies.
+"""The world outside of random workflows: what it is asked to do takes time, and is remembered when a process dies.
 
 The invariant: a job that is asked for again under its key is the same job, and ends when it would have ended.
 """
@@ -57,7 +57,7 @@ class World:
 
     async def until(self, job: Job) -> None:
         over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        timer = self.clock.call_at(job.ends, lambda: over.done() or over.set_result(None))
+        timer = self.clock.call_at(job.ends, lambda: None if over.done() else over.set_result(None))
         try:
             await over
         finally:

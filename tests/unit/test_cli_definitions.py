@@ -103,3 +103,49 @@ def test_a_fork_of_a_saga_takes_over_its_steps_and_its_agents_are_told_of_anothe
 
     data = shown["result"]["final_data"]
     assert (data["first"], data["second"]) == ("r1:saga#1", "r2:saga#1")
+
+
+def test_a_run_that_the_code_cannot_read_says_so_when_it_is_resumed(here: Here) -> None:
+    here("start", f"{here.file}:large", "--db", here.db, "--id", "r1", "--input", '{"amount": 1}')
+    text = "from perdure import Context, workflow\n@workflow(name='large-orders')\nasync def w(ctx: Context): ...\n"
+    here.file.write_text(text, encoding="utf-8")
+
+    ended = here("resume", here.file, "--db", here.db)
+
+    assert ended.code == 5
+    assert "its code cannot go on with it: invalid arguments for large-orders" in ended.out
+
+
+STUCK = """
+from datetime import timedelta
+from perdure import Context, Retry, tool, workflow
+
+@tool
+async def reserve() -> int:
+    return 1
+
+@tool
+async def release(n: int) -> None:
+    raise ConnectionError("no answer")
+
+@tool
+async def fail() -> None:
+    raise ValueError("sold out")
+
+@workflow
+async def order(ctx: Context) -> None:
+    async with ctx.saga() as saga:
+        await saga.undo_with(release, retry=Retry(attempts=2, backoff=timedelta(0))).call(reserve)
+        await saga.call(fail)
+"""
+
+
+def test_a_compensation_that_was_made_by_hand_is_settled_without_a_result(here: Here) -> None:
+    here.file.write_text(STUCK, encoding="utf-8")
+    stuck = here.run("order")
+
+    settled = here("settle", "r1", "reserve#1#undo", "--db", here.db, "--done")
+    resumed = here("resume", here.file, "--db", here.db, "--json")
+
+    assert (stuck.code, settled.code) == (4, 0)
+    assert json.loads(resumed.out)["status"] == "failed"

@@ -168,7 +168,8 @@ def test_an_event_is_published_once_and_the_run_that_waits_for_it_goes_on_with_r
     again = here("publish", "order.paid", '{"amount": 7}', "--db", here.db, "--id", "bank-1", "--json")
     other = here("publish", "order.paid", '{"amount": 8}', "--db", here.db, "--id", "bank-1")
 
-    assert first.out == f"order.paid is published; who waits for it goes on with: perdure resume FILE.py --db {here.db}\n"
+    how = f"who waits for it goes on with: perdure resume FILE.py --db {here.db}"
+    assert first.out == f"order.paid is published; {how}\n"
     assert json.loads(again.out) == {"type": "order.paid", "id": "bank-1", "is_new": False}
     assert (other.code, "bank-1" in other.err) == (2, True)
     assert published(here) == [("topic/order.paid", "till 3")]

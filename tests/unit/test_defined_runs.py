@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from perdure import (
@@ -17,6 +18,8 @@ from perdure import (
 )
 from perdure.actors.workflows.agents.messages import AgentMessage, AgentResponse
 from perdure.actors.workflows.defined.model import RetryPolicy, Step, WorkflowDefinition
+from perdure.runtime.executions import Executions
+from perdure.store.records import Recorded, StreamId
 from tests.support.defined import Troupe, defined, execute
 from tests.support.runs import Box, disk_until, events, play
 
@@ -200,7 +203,8 @@ def test_the_results_of_a_map_are_in_the_order_of_the_items_whoever_ends_first()
 
 
 def summing(message: AgentMessage) -> int:
-    return (message.data.get("reduced") or 0) + sum(message.data["map_results"])
+    total: int = sum(message.data["map_results"], message.data.get("reduced") or 0)
+    return total
 
 
 @pytest.mark.parametrize(("count", "calls"), [(0, 1), (1, 1), (4, 2), (7, 4)])
@@ -356,6 +360,29 @@ def test_executions_are_successful_failed_cancelled_or_running_at_any_time() -> 
         "bad": {"executions": 1, "avg_time": 0, "min_time": 0, "max_time": 0},
         "work": {"executions": 1, "avg_time": 0.2, "min_time": 0.2, "max_time": 0.2},
     }
+
+
+@pytest.mark.row("A2-50")
+def test_an_execution_that_goes_on_as_another_run_is_one_and_has_not_ended() -> None:
+    given = msgspec.json.encode({"definition": {"id": "w", "pattern": "saga"}, "data": {}}).decode()
+
+    def event(at: int, stream: str, type: str, data: str) -> Recorded:
+        return Recorded(position=at, stream=StreamId(stream), version=1, type=type, type_version=1, at=at, data=data)
+
+    started = '{"workflow":"w","input":' + given + "}"
+    executions = Executions()
+    executions.add([
+        event(1, "run/r", "run-started", started),
+        event(2, "run/r", "run-continued", '{"run":"r~2"}'),
+        event(3, "run/r~2", "run-started", started),
+    ], {})  # fmt: skip
+    going_on = executions.figures()
+    executions.add([event(4_000_001, "run/r~2", "run-completed", "{}")], {})
+
+    after = executions.figures()
+    assert (going_on["total_executions"], going_on["running_executions"]) == (1, 1)
+    assert (after["total_executions"], after["successful_executions"], after["running_executions"]) == (1, 1, 0)
+    assert (after["average_duration"], after["pattern_usage"]) == (4.0, {"saga": 1})
 
 
 # Registration

@@ -40,7 +40,8 @@ async def search(query: str, limit: int = 5) -> str:
 
 
 def known() -> Known:
-    agents = {agent.name: agent for agent in (Agent("anita", answer), Agent("zumbi", actions={"detect": answer}))}
+    made = (Agent("anita", answer), Agent("zumbi", actions={"detect": answer}), Agent("plain", plain))
+    agents = {agent.name: agent for agent in made}
     predicates = {"risky": bool}
     return Known(agents=agents, tools={"search": search}, predicates=predicates, reducers={"total": sum})
 
@@ -241,6 +242,18 @@ def test_an_event_that_nobody_knows_is_refused_when_the_workflow_is_registered()
         (definition(step("a"), step("b"), pattern="conditional"), "steps[1]", "no way from a leads to b"),
         (definition(step("a", next="b"), step("b", next="a"), pattern="conditional"), "steps[0].next", "for ever"),
         (definition(step(next={"condition": {}}), pattern="conditional"), "steps[0].next", "names no step"),
+        (definition(step(workflow="order", effect="read")), "steps[0].effect", "no effect class"),
+        (definition(step(agent="plain", effect="read")), "steps[0].effect", "no effect class"),
+        (definition(step(workflow="order", retry={})), "steps[0].retry.max_retries", "which is run once"),
+        (definition(step(agent="plain", retry={"fallback_agent": "anita"})),
+         "steps[0].retry.max_retries", "write 0 for a fallback_agent alone"),
+        (definition(step(retry={"fallback_agent": "zumbi"})), "steps[0].retry.action", "no action 'process'"),
+        (definition(step(compensation={"retry": {"fallback_agent": "zumbi"}}), pattern="saga"),
+         "steps[0].compensation.retry.action", "no action 'compensate'"),
+        (definition(step(compensation={}, agent="plain"), pattern="saga"), "steps[0].compensation", "undoes nothing"),
+        (definition(step("a"), step("b"), reduce="fold"), "reduce", "only map_reduce has it"),
+        (definition(step("a"), step("b", on_failure="continue"), pattern="map_reduce", reduce="fold"),
+         "steps[1].on_failure", "the results of a page would be lost"),
     ],
 )  # fmt: skip
 def test_a_definition_that_could_not_work_is_refused_with_the_path(bad: Any, path: str, text: str) -> None:
@@ -257,6 +270,8 @@ def test_a_definition_that_could_not_work_is_refused_with_the_path(bad: Any, pat
         definition(step(tool="search")),
         definition(step(tool="search", arguments={"limit": 2}, input_mapping={"query": "q"})),
         definition(step(workflow="order")),
+        definition(step(workflow="order", retry={"max_retries": 0, "fallback_agent": "anita"})),
+        definition(step("a"), step("b"), pattern="map_reduce", reduce="fold"),
         definition(step(agent="zumbi", action="detect")),
         definition(step("a"), step("b"), pattern="map_reduce", items="found.items"),
         definition(step("get"), step("a"), step("b"), pattern="map_reduce"),

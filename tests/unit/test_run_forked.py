@@ -120,7 +120,7 @@ def test_a_fork_makes_its_step_and_what_follows_anew_with_the_changed_input(kind
             assert begun["forked_from"] == {"run": "r", "version": 5}
             assert begun["input"] == {"last": "C"}
             assert await facts(rt, "f") == [
-                "run-started", "run-resumed", "step-started", "step-completed", "run-completed",
+                "run-started", "event-places-moved", "run-resumed", "step-started", "step-completed", "run-completed",
             ]  # fmt: skip
             assert (await rt.run("f").history(limit=1))[0].principal == "ada"
 

@@ -1,8 +1,6 @@
-"""Features of runs beside one another: sagas, children, queues, pauses, retries, forks, events, approvals and rehearsals."""
+"""Sagas, children, queues, pauses, retries, forks, events and approvals beside one another, two or three at a time."""
 
 import asyncio
-import json
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,23 +8,19 @@ from typing import Any
 import pytest
 
 from perdure import (
-    CheckedRun,
     Context,
     ControlRefusedError,
     Queue,
     Retry,
     RunView,
-    Runtime,
     Settings,
-    StepFailedError,
-    UsageError,
     tool,
     workflow,
 )
-from perdure.runtime.rehearsing import check_runs
+from perdure.runtime.cli.standing import read_runs
 from perdure.store.reader import LogReader
-from perdure.testing import MemoryDisk, TestClock
-from tests.support.runs import DAY, HOUR, Box, box_with, disk_until, events, facts, play
+from perdure.testing import TestClock
+from tests.support.runs import DAY, Box, box_with, facts, play
 
 calls: list[Any] = []
 broken: set[str] = set()
@@ -56,206 +50,6 @@ async def undo(item: Any) -> None:
 async def settle(box: Box, *, rounds: int = 4, by: float = 60) -> None:
     for _ in range(rounds):
         await box.clock.advance(by)
-
-
-# Rehearsals: code that has not changed fits at every event border, and leaves no trace
-
-
-async def rehearsed_everywhere(box: Box, *workflows: Any) -> int:
-    """Rehearse all open runs at each event border of the box's log; return how many rehearsals there were."""
-    disk = box.storage
-    assert isinstance(disk, MemoryDisk)
-    told: list[str] = []
-    count = 0
-    for position in range(1, len(disk._storage.events) + 1):
-        copy = disk_until(disk, position)
-        beside = Box(copy, box.clock, workflows=workflows, settings=Settings(idle_after=timedelta(days=99)))
-        rt = await beside.open(resume=False)
-        before = len(copy._storage.events)
-        for found in await check_runs(rt._engine, rt._log):
-            count += 1
-            if found.verdict != "fits":
-                told.append(f"{position} {copy._storage.events[position - 1]}: {found}")
-        await rt.until_idle()
-        await rt._log.flush()
-        if len(copy._storage.events) != before:
-            told.append(f"{position}: wrote {[e.type for e in copy._storage.events[before:]]}")
-        await beside.close()
-    assert told == []
-    return count
-
-
-def test_a_wait_for_a_child_that_was_given_up_fits_and_the_child_is_left_alone() -> None:
-    @workflow
-    async def child(ctx: Context) -> None:
-        try:
-            await ctx.sleep(DAY)
-        finally:
-            await ctx.sleep(300)
-
-    @workflow
-    async def parent(ctx: Context) -> None:
-        await ctx.race(ctx.run(child), ctx.sleep(100))
-
-    async def scenario() -> int:
-        async with box_with(parent, child) as box:
-            rt = await box.open()
-            await rt.with_options(id="p").start(parent)
-            await settle(box, rounds=10)
-            assert (await rt.run("p").status()).status == "completed"
-            await box.close()
-            return await rehearsed_everywhere(box, parent, child)
-
-    assert play(scenario) > 20
-
-
-def test_code_in_the_middle_of_compensating_with_one_that_is_stuck_fits() -> None:
-    broken.update({"c", "undo b"})
-
-    @workflow
-    async def wf(ctx: Context) -> None:
-        try:
-            async with ctx.saga() as saga:
-                for item in "abc":
-                    await saga.undo_with(undo).call(work, item)
-        finally:
-            await ctx.call(work, "tidied")
-
-    async def scenario() -> None:
-        async with box_with(wf) as box:
-            rt = await box.open()
-            await rt.with_options(id="r").start(wf)
-            await settle(box)
-            assert (await rt.run("r").status()).in_doubt == ("work#2#undo",)
-            assert calls[-1] == "undo a"
-            await rt.run("r").settle_done("work#2#undo")
-            await settle(box)
-            await box.close()
-            assert await rehearsed_everywhere(box, wf) > 10
-
-    play(scenario)
-
-
-def test_code_that_cleans_up_after_its_deadline_fits() -> None:
-    @workflow
-    async def wf(ctx: Context) -> None:
-        try:
-            await ctx.call(work, "a")
-            await ctx.call(work, "b")
-        finally:
-            await ctx.call(work, "tidied")
-            await ctx.sleep(HOUR)
-
-    async def scenario() -> list[CheckedRun]:
-        async with box_with(wf) as box:
-            rt = await box.open()
-            handle = await rt.with_options(id="r", deadline=timedelta(minutes=5)).start(wf)
-            await handle.pause()
-            await box.clock.advance(400)
-            assert (await handle.status()).status == "waiting"
-            await box.close_and_reopen(resume=False)
-            return await check_runs(box.runtime._engine, box.runtime._log)
-
-    assert play(scenario) == [CheckedRun("r", "wf", "fits")]
-    assert calls[-1] == "tidied"
-
-
-def test_a_rehearsal_of_a_run_that_has_ended_and_owes_something_changes_nothing(tmp_path: Path) -> None:
-    @workflow
-    async def child(ctx: Context) -> None:
-        await ctx.sleep(DAY)
-
-    async def parent(ctx: Context, item: str) -> None:
-        await ctx.run(child)
-
-    async def other(ctx: Context, item: str) -> None:
-        await ctx.call(work, item)
-
-    async def scenario() -> None:
-        old, new = workflow(name="w")(parent), workflow(name="w")(other)
-        async with box_with(old, child) as box:
-            rt = await box.open()
-            await rt.with_options(id="p").start(old, "x")
-            await settle(box)
-            rt = await box.close_and_reopen(workflows=[new, child])
-            await rt.resume()
-            await settle(box)
-            assert (await rt.run("p").status()).status == "blocked"
-            await rt.run("p").cancel()
-            await settle(box)
-            await box.close()
-            await rehearsed_everywhere(box, old, child)
-
-    play(scenario)
-
-
-@pytest.mark.parametrize("how", ["queued", "paused", "fork", "child", "event", "approval", "signal", "continued"])
-def test_a_run_with_any_wait_fits_unchanged_code_and_a_check_leaves_no_trace(how: str, tmp_path: Path) -> None:
-    @workflow
-    async def child(ctx: Context) -> None:
-        await ctx.sleep(DAY)
-
-    @workflow
-    async def wf(ctx: Context, how: str) -> Any:
-        await ctx.call(work, "a")
-        match how:
-            case "child":
-                await ctx.run(child)
-            case "event":
-                await ctx.publish("news", 1)
-                await ctx.event("news")
-                await ctx.event("news", timeout=DAY)
-            case "approval":
-                return await ctx.call_approved(await ctx.approval(several=2).of(work, "pay"))
-            case "signal":
-                await ctx.signal("go", of=int)
-            case "continued":
-                await ctx.sleep(100)
-                ctx.continue_as_new("signal")
-            case _:
-                await ctx.sleep(HOUR)
-        await ctx.call(work, "b")
-
-    log = tmp_path / "x.db"
-    options: dict[str, Any] = {"workflows": [wf, child], "queues": [Queue("q", concurrency=1)]}
-
-    async def prepared() -> int:
-        async with Box(log, TestClock(), **options) as box:
-            rt = await box.open()
-            await rt.with_options(id="r", queue="q" if how == "queued" else None).start(wf, how)
-            if how == "queued":
-                await rt.with_options(id="later", queue="q").start(wf, how)
-            await settle(box)
-            if how == "paused":
-                await rt.run("r").pause()
-            if how == "fork":
-                await rt.run("r").fork("sleep#1", id="f")
-                await settle(box)
-            if how == "approval":
-                await rt.run("r").approve((await rt.questions())[0].id, who="ada")
-            await settle(box)
-            return len([e async for e in _all(rt)])
-
-    async def checked() -> list[CheckedRun]:
-        return await Runtime(log, **options).check()
-
-    play(prepared)
-    with LogReader.open(log) as reader:
-        before = reader.last_position()
-        statuses = {row[0]: row[1] for row in reader.sql("SELECT run, status FROM runs").rows}
-    found = play(checked)
-
-    assert found and {one.verdict for one in found} == {"fits"}
-    with LogReader.open(log) as reader:
-        assert reader.last_position() == before
-    assert statuses["r"] == {"paused": "paused", "continued": "continued"}.get(how, "waiting")
-    if how == "queued":
-        assert statuses["later"] == "waiting"
-
-
-async def _all(rt: Runtime) -> Any:
-    for event in await rt.run("r").history():
-        yield event
 
 
 # Sagas
@@ -520,6 +314,84 @@ def test_a_suspect_of_crashes_that_comes_back_alone_holds_its_place_in_the_queue
     play(scenario)
 
 
+def test_an_answer_does_not_let_a_retried_run_pass_its_queue() -> None:
+    async def first(ctx: Context) -> list[Any]:
+        return list(await ctx.gather(ctx.signal("go", of=int), ctx.ask("well?", of=bool)))
+
+    async def other(ctx: Context) -> list[Any]:
+        return [await ctx.call(work, "other")]
+
+    @tool
+    async def hang() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    @workflow
+    async def holds(ctx: Context) -> None:
+        await ctx.call(hang)
+
+    old, new = workflow(name="w")(first), workflow(name="w")(other)
+
+    async def scenario() -> None:
+        async with box_with(old, holds, queues=[Queue("q", concurrency=1)]) as box:
+            rt = await box.open()
+            await rt.with_options(id="r", queue="q").start(old)
+            await settle(box)
+            rt = await box.close_and_reopen(workflows=[new, holds])
+            await rt.run("r").signal("go", 1)
+            await settle(box)
+            assert (await rt.run("r").status()).status == "blocked"
+            rt = await box.close_and_reopen(workflows=[old, holds], resume=False)
+            holder = await rt.with_options(id="h", queue="q").start(holds)
+            await settle(box)
+            await rt.run("r").retry()
+            (question,) = (await rt.run("r").status()).questions
+            await rt.run("r").answer(question, value=True)
+            await settle(box)
+            assert (await rt.run("r").status()).status == "queued"
+            await holder.cancel()
+            await settle(box)
+            assert await rt.run("r").result() == [1, True]
+
+    play(scenario)
+
+
+def test_an_approval_that_was_withdrawn_by_a_failure_begins_anew_with_the_retry() -> None:
+    broken.add("b")
+
+    @workflow
+    async def wf(ctx: Context) -> Any:
+        async def late() -> Any:
+            await ctx.sleep(100)
+            return await ctx.call(work, "b")
+
+        approval, _ = await ctx.gather(ctx.approval(several=2).of(work, "pay"), late())
+        return await ctx.call_approved(approval)
+
+    async def scenario() -> Any:
+        async with box_with(wf) as box:
+            rt = await box.open()
+            handle = await rt.with_options(id="r").start(wf)
+            await settle(box, rounds=1)
+            await handle.approve((await handle.status()).questions[0], who="ada")
+            await settle(box)
+            assert (await handle.status()).status == "failed"
+            broken.clear()
+            await handle.retry()
+            await settle(box)
+            (question,) = (await handle.status()).questions
+            await handle.approve(question, who="bob")
+            await settle(box)
+            assert (await handle.status()).questions == (question,)
+            await handle.pause()
+            await handle.approve(question, who="ada")
+            await settle(box)
+            assert "pay" not in calls
+            await handle.resume()
+            return await handle.result()
+
+    assert play(scenario) == "pay"
+
+
 # Forks
 
 
@@ -541,6 +413,7 @@ def test_a_fork_gets_the_events_that_its_origin_got_from_the_step_on() -> None:
                 await rt.publish("news", number)
             await settle(box)
             second = await handle.fork("event#2", id="f2")
+            await settle(box)
             third = await second.fork("work#3", id="f3")
             await settle(box)
             first = await handle.fork("event#1", id="f1")
@@ -553,7 +426,7 @@ def test_a_fork_gets_the_events_that_its_origin_got_from_the_step_on() -> None:
 # Runs that go on as new ones
 
 
-def test_a_pause_that_comes_while_a_run_goes_on_as_a_new_one_holds_the_new_one() -> None:
+def test_a_pause_that_comes_while_a_run_goes_on_as_a_new_one_holds_it() -> None:
     @workflow
     async def wf(ctx: Context, number: int) -> int:
         await ctx.call(work, number)
@@ -564,7 +437,8 @@ def test_a_pause_that_comes_while_a_run_goes_on_as_a_new_one_holds_the_new_one()
     async def scenario() -> None:
         async with box_with(wf) as box:
             rt = await box.open()
-            kin, paused = rt._engine.kin, []
+            kin = rt._engine.kin
+            paused: list[bool] = []
             through = kin._successor
 
             async def slowly(driver: Any, run: str) -> Any:
@@ -581,8 +455,9 @@ def test_a_pause_that_comes_while_a_run_goes_on_as_a_new_one_holds_the_new_one()
             await settle(box)
             assert paused == [True]
             assert calls == [1]
-            view = await rt.run("r~2").status()
+            view = await rt.run("r").status()
             assert (view.status, view.paused) == ("paused", "wait")
+            assert calls == [1]
             await box.crash_and_reopen()
             await settle(box)
             assert calls == [1]
@@ -623,3 +498,46 @@ def test_a_clean_up_that_kills_the_process_is_found_as_any_other_step() -> None:
     play(scenario)
 
     assert calls == ["clean-up"] * 3
+
+
+# What people see
+
+
+def test_a_run_that_waits_for_its_turn_is_shown_as_queued_beside_the_owner_also_when_it_is_retried(
+    tmp_path: Path,
+) -> None:
+    broken.add("b")
+
+    @tool
+    async def hang() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    @workflow
+    async def wf(ctx: Context) -> None:
+        await ctx.call(work, "b")
+        await ctx.call(hang)
+
+    def shown() -> list[tuple[Any, ...]]:
+        with LogReader.open(tmp_path / "x.db") as reader:
+            views = [row[0] for row in reader.sql("SELECT status FROM runs ORDER BY run").rows]
+            standings = read_runs(reader, only_open=False, now=0)
+            return [(one.run, one.status, one.waits_for, views[n]) for n, one in enumerate(standings)]
+
+    async def scenario() -> list[tuple[Any, ...]]:
+        async with Box(tmp_path / "x.db", TestClock(), workflows=[wf], queues=[Queue("q", concurrency=1)]) as box:
+            rt = await box.open()
+            retried = await rt.with_options(id="a", queue="q").start(wf)
+            await settle(box)
+            broken.clear()
+            await rt.with_options(id="b", queue="q").start(wf)
+            await settle(box)
+            await retried.retry()
+            await rt.with_options(id="c", queue="q").start(wf)
+            await settle(box)
+            return shown()
+
+    a, b, c = play(scenario)
+
+    assert a == ("a", "queued", "its turn in the queue q", "queued")
+    assert (b[1], b[3]) == ("running", "running")
+    assert c == ("c", "queued", "its turn in the queue q", "queued")

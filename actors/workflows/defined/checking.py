@@ -13,14 +13,11 @@ from perdure.actors.workflows.defined.condition_faults import faults_in, path_fa
 from perdure.actors.workflows.defined.errors import Fault
 from perdure.actors.workflows.defined.known import Known
 from perdure.actors.workflows.defined.model import Compensation, RetryPolicy, Step, WorkflowDefinition
-from perdure.actors.workflows.defined.pattern_faults import event_faults, pattern_faults
+from perdure.actors.workflows.defined.pattern_faults import LONGEST_SECONDS, event_faults, pattern_faults
 from perdure.actors.workflows.defined.wording import nearest, under
 
 ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 """What workflows and steps may be called: a step's id is its key in the log."""
-
-LONGEST_SECONDS: Final = 10 * 366 * 24 * 3600.0
-"""Ten years: no limit of a step or a workflow is longer."""
 
 MOST_RETRIES: Final = 1000
 

@@ -48,8 +48,12 @@ class Items:
         self._pages += 1
         data = {**self._flow.data, "cursor": self._cursor}
         answer = (await self._flow.perform(source, data, Way(key=key))).data
-        following = look_up(answer, "cursor")
-        self._cursor = None if following is MISSING else following
+        found = look_up(answer, "cursor")
+        following = None if found is MISSING else found
+        if following is not None and following == self._cursor:
+            # It would give the same page again, for ever.
+            raise self._flow.broken(f"step {source.id} gave the cursor that it was asked with", "InvalidItems", source)
+        self._cursor = following
         self._is_over = self._cursor is None
         return self._items_in(answer)
 

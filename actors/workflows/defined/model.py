@@ -5,7 +5,7 @@ is here is plain JSON, so that a run carries the definition that it started with
 """
 
 from datetime import timedelta
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import msgspec
 
@@ -191,9 +191,10 @@ class WorkflowDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
         raise KeyError(id)
 
 
-def defined_by(workflow: str, given: Any) -> dict[str, Any] | None:
+def defined_by(workflow: str, given: dict[str, Any]) -> dict[str, Any] | None:
     """Return the definition that the input of a run carries, as plain data; None where its workflow is a function."""
-    if not isinstance(given, dict) or given.keys() != {"data", "definition"}:  # pyright: ignore[reportUnknownMemberType]
+    definition: Any = given.get("definition")
+    if given.keys() != {"data", "definition"} or not isinstance(definition, dict):
         return None
-    found: Any = given["definition"]
-    return found if isinstance(found, dict) and found.get("id") == workflow and "steps" in found else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    found = cast("dict[str, Any]", definition)
+    return found if found.get("id") == workflow and "steps" in found else None

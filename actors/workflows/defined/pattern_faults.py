@@ -16,6 +16,9 @@ from perdure.actors.workflows.defined.known import Known
 from perdure.actors.workflows.defined.model import MERGES, Branching, Pattern, Step, WorkflowDefinition
 from perdure.actors.workflows.defined.wording import nearest
 
+LONGEST_SECONDS: Final = 10 * 366 * 24 * 3600.0
+"""Ten years: no limit of a step or a workflow is longer."""
+
 EVENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,59}")
 """What a type of events may be called."""
 
@@ -110,8 +113,9 @@ def _event_driven(definition: WorkflowDefinition, known: Known) -> Iterator[Faul
             at = f"steps[{number}].on[{n}]"
             yield from event_faults(trigger.event, f"{at}.event", known)
             yield from faults_in(trigger.filter, f"{at}.filter", known.predicates)
-            if trigger.within is not None and not trigger.within > 0:
-                yield Fault(f"{at}.within", f"it is seconds, more than 0, not {trigger.within:g}")
+            if trigger.within is not None and not 0 < trigger.within <= LONGEST_SECONDS:
+                text = f"it is seconds, more than 0 and at most ten years, not {trigger.within:g}"
+                yield Fault(f"{at}.within", text)
     if definition.until is not None:
         yield from faults_in(definition.until, "until", known.predicates)
 

@@ -17,6 +17,7 @@ from perdure.actors.workflows.defined.errors import InvalidDefinitionError
 from perdure.actors.workflows.defined.hiding import redacted
 from perdure.actors.workflows.defined.known import Known
 from perdure.actors.workflows.defined.model import Pattern, WorkflowDefinition
+from perdure.actors.workflows.defined.pattern_faults import LONGEST_SECONDS
 from perdure.actors.workflows.defined.patterns import perform
 from perdure.actors.workflows.defined.reading import Source, load_definition
 from perdure.actors.workflows.definition import Workflow, digest
@@ -63,8 +64,11 @@ class DefinedWorkflow(Workflow[[Data], Data]):
 
         super().__init__(cast("Any", perform_definition), definition.id)
         self.definition = definition
+        self._encoded: tuple[Redaction, bytes] | None = None
         self.takes_data = True
-        self.timeout = None if definition.timeout is None else timedelta(seconds=definition.timeout)
+        # What is out of range, or no number, is a fault that the check of the whole will name.
+        limit = None if definition.timeout is None else min(LONGEST_SECONDS, definition.timeout)
+        self.timeout = None if limit is None else timedelta(seconds=limit)
         self.description = definition.description
 
     def encode_input(self, args: tuple[Any, ...], kwargs: dict[str, Any], redaction: Redaction) -> bytes:
@@ -81,15 +85,24 @@ class DefinedWorkflow(Workflow[[Data], Data]):
         if strange := given.keys() - {"definition", "data"}:
             reason = f"it takes the data as one object, not {', '.join(sorted(strange))}"
             raise InvalidArgumentsError(detail="", tool=self.name, reason=reason)
-        definition = redacted(kwargs.get("definition", self.definition), redaction)
         where, data = f"the data of {self.name}", given.get("data", {})
-        parts = (
-            encode_payload(data, where=where, redaction=redaction, stable=True),
-            encode_payload(definition, where=f"the definition {self.name}", redaction=_NO_REDACTION, stable=True),
-        )
-        encoded = b'{"data":%b,"definition":%b}' % parts
+        recorded = encode_payload(data, where=where, redaction=redaction, stable=True)
+        if "definition" in kwargs:
+            definition = self._encode(kwargs["definition"], redaction)
+        else:
+            definition = self._encode_own(redaction)
+        encoded = b'{"data":%b,"definition":%b}' % (recorded, definition)
         self._signature.check(encoded)
         return encoded
+
+    def _encode_own(self, redaction: Redaction) -> bytes:
+        if self._encoded is None or self._encoded[0] is not redaction:  # once: most of what the start of a run costs
+            self._encoded = (redaction, self._encode(self.definition, redaction))
+        return self._encoded[1]
+
+    def _encode(self, definition: Any, redaction: Redaction) -> bytes:
+        where = f"the definition {self.name}"
+        return encode_payload(redacted(definition, redaction), where=where, redaction=_NO_REDACTION, stable=True)
 
     def input_digest(self, data: bytes) -> str:
         """Return what tells the data of one run from those of another.

@@ -11,7 +11,7 @@ from perdure.actors.workflows.defined.conditions import OPERATORS
 from perdure.actors.workflows.defined.known import Known
 from perdure.actors.workflows.defined.model import PATTERNS
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "definitions.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[1] / "docs" / "definitions.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```(?:json|toml)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 AGENTS = {name: Agent(name, lambda message: message.data) for name in ("zumbi", "anita", "tiradentes")}
 
