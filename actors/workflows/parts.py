@@ -5,7 +5,7 @@ Invariant: none is left behind that Python would complain of, also when the call
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 @contextmanager
-def opened_parts(name: str, parts: Sequence[Coroutine[Any, Any, Any]]) -> Iterator[tuple[Branch, list[Start]]]:
+def opened_parts(name: str, parts: Sequence[Coroutine[Any, Any, Any]]) -> Generator[tuple[Branch, list[Start]]]:
     """Enter a ctx call that opens branches; those that never start are closed, or Python would complain of them.
 
     Raises:

@@ -52,7 +52,7 @@ def _misfits(  # noqa: C901 - one case a keyword, and one a kind of value
         case int() | float():
             yield from _number(value, schema, path)
         case list():
-            yield from _array(value, schema, defs, path)
+            yield from _array(cast("list[Any]", value), schema, defs, path)
         case _:
             yield from _object(value, schema, defs, path)
 
