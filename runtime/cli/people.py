@@ -5,7 +5,7 @@ what is sent is stored, and the run goes on with it when it is resumed.
 """
 
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import click
 import msgspec
