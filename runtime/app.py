@@ -613,12 +613,15 @@ class Runtime:
         return view
 
     async def _ended(self, run: str) -> RunView:
-        stream = stream_id(f"run/{run}")
-        view: RunView = await self.ask(stream, GetRun())
+        self._opened()
+        if self._engine.has(run):
+            return await self._engine.until_ended(run)
+        ref = self._system.ref(stream_id(f"run/{run}"))
+        view: RunView = await ref.ask(GetRun())
         if view.is_closed or view.status == "blocked":
             return view
         ended = self._engine.until_ended(run)
-        view = await self.ask(stream, GetRun())  # it may have ended since it was asked first
+        view = await ref.ask(GetRun())  # it may have ended since it was asked first
         return view if view.is_closed or view.status == "blocked" else await ended
 
     async def check_settlement(self, run: str, step: str, data: msgspec.Raw) -> None:

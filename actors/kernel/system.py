@@ -115,7 +115,8 @@ class ActorSystem:
             unit = Unit(tuple(appends), moment.now, correlation, causation, principal, tuple(blobs))
             ticket = self.log.append(unit, is_refusable=is_refusable)
             _swap(moved, appends, moment, ticket)
-            effects = [(shell, effect.placed(self.log.position)) for shell, effect in effects]
+            if effects:
+                effects = [(shell, effect.placed(self.log.position)) for shell, effect in effects]
         if effects:
             self._perform_when_durable(effects, ticket)
         return Transaction(replies, ticket)

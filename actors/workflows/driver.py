@@ -97,11 +97,9 @@ class Driver:
         """Branches that run or wait, as opposed to those that wait for their own branches."""
         self.joins: dict[asyncio.Future[None], None] = {}
         """What those wait for that wait for their own branches. Not a set: an empty one is 150 bytes larger."""
-        self.limits = Limits(engine.clock)
-        """When the coroutines with a limit of time that run are to be over."""
-        self.versions = Versions()
-        self.offspring = Offspring(self)
-        """The children that its code awaits."""
+        self._limits: Limits | None = None
+        self._versions: Versions | None = None
+        self._offspring: Offspring | None = None
         self.events_seen: dict[str, int] = {}
         """Up to which position the waits for events had passed over them when they left."""
         self._workflow = workflow
@@ -125,6 +123,29 @@ class Driver:
     def workflow(self) -> Workflow[Any, Any]:
         """What it runs."""
         return self._workflow
+
+    # What few runs need: made when it is first asked for, since a run should be small
+
+    @property
+    def limits(self) -> Limits:
+        """When the coroutines with a limit of time that run are to be over."""
+        if self._limits is None:
+            self._limits = Limits(self.engine.clock)
+        return self._limits
+
+    @property
+    def versions(self) -> Versions:
+        """By which versions of deliberate changes its code goes."""
+        if self._versions is None:
+            self._versions = Versions()
+        return self._versions
+
+    @property
+    def offspring(self) -> Offspring:
+        """The children that its code awaits."""
+        if self._offspring is None:
+            self._offspring = Offspring(self)
+        return self._offspring
 
     # Life
 
@@ -158,7 +179,8 @@ class Driver:
             pass  # the log failed, and the engine was told: the next life finds the run as the log has it
         finally:
             self._clear()
-            self.offspring.close()
+            if self._offspring is not None:
+                self._offspring.close()
             self.shell.pins -= 1
             self.engine.ended(self)
 
@@ -264,8 +286,8 @@ class Driver:
 
         One that *stands_still* is a compensation that waits for a person, and lets others go first.
         """
-        if (branch := CURRENT.get()) is not None:
-            self.limits.reached(branch.path)
+        if self._limits is not None and (branch := CURRENT.get()) is not None:
+            self._limits.reached(branch.path)
 
     # Facts
 
@@ -419,7 +441,8 @@ class Driver:
         woken: asyncio.Future[None] = self.engine.system.loop.create_future()
         timer = None if due is None else self.engine.clock.call_at(due, lambda: _wake(woken))
         self._waits[branch] = Wait(woken, due, step, ATTENTION if on is None and due is None else on, others)
-        self.limits.reached(branch.path)
+        if self._limits is not None:
+            self._limits.reached(branch.path)
         self.consider_parking()
         try:
             await woken
@@ -430,7 +453,8 @@ class Driver:
             if timer is not None:
                 timer.cancel()
             del self._waits[branch]
-            self.offspring.take_back_place()
+            if self._offspring is not None:
+                self._offspring.take_back_place()
             if woken.done() and not woken.cancelled():
                 woken.exception()  # it was taken note of, even if the wait was cancelled at the same time
 
@@ -472,12 +496,13 @@ class Driver:
         is_cancelled = self._cancel_reason is not None or self._is_overdue
         if self.ending is not None or len(self._waits) < self.leaves:
             return
-        self.offspring.lend_place()
+        if self._offspring is not None:
+            self._offspring.lend_place()
         if is_cancelled and not all(branch.shields for branch in self._waits):
             return
         horizon = self.engine.clock.moment().now + self.engine.park_after
         dues = [w.due for w in self._waits.values() if w.due is not None]
-        dues.extend(self.limits.dues)
+        dues.extend(() if self._limits is None else self._limits.dues)
         ons = {w.on for w in self._waits.values()}
         waits_on = next((on for on in (ATTENTION, ANSWER, SIGNAL, EVENT, CHILD) if on in ons), None)
         if self.deadline is not None and not self._is_overdue:
@@ -486,7 +511,7 @@ class Driver:
             return
         if any(join.cancelled() for join in self.joins):
             return  # a cancel is on its way to branches that do not know of it yet
-        if self.offspring.is_expecting():
+        if self._offspring is not None and self._offspring.is_expecting():
             return
         mail_for = tuple(w.step for w in self._waits.values() if w.on in (ANSWER, SIGNAL))
         children_of = tuple(w.step for w in self._waits.values() if w.on == CHILD)

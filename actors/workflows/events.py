@@ -46,7 +46,7 @@ class Place(msgspec.Struct, frozen=True):
     partition: str | None = None
 
 
-class RunStarted(Event, frozen=True, tag="run-started"):
+class RunStarted(Event, frozen=True, omit_defaults=True, tag="run-started"):
     """Somebody asked for the run; `input` is the workflow's arguments by name."""
 
     workflow: str
@@ -156,7 +156,7 @@ class RunCancelled(Event, frozen=True, tag="run-cancelled"):
     reason: str
 
 
-class StepStarted(Event, frozen=True, tag="step-started"):
+class StepStarted(Event, frozen=True, omit_defaults=True, tag="step-started"):
     """A step is about to be dispatched for the first time."""
 
     step: str

@@ -52,7 +52,8 @@ def _misfits(  # noqa: C901 - one case a keyword, and one a kind of value
         case int() | float():
             yield from _number(value, schema, path)
         case list():
-            yield from _array(cast("list[Any]", value), schema, defs, path)
+            items: list[Any] = value
+            yield from _array(items, schema, defs, path)
         case _:
             yield from _object(value, schema, defs, path)
 
