@@ -44,6 +44,7 @@ def _misfits(  # noqa: C901 - one case a keyword, and one a kind of value
     if "type" in schema and not _is_of(value, schema["type"]):
         yield f"{path} is not of the type {schema['type']}"
         return
+    given: Any = value  # that checkers do not narrow to a list of nobody knows what
     match value:
         case str():
             yield from _text(value, schema, path)
@@ -52,8 +53,7 @@ def _misfits(  # noqa: C901 - one case a keyword, and one a kind of value
         case int() | float():
             yield from _number(value, schema, path)
         case list():
-            items: list[Any] = value
-            yield from _array(items, schema, defs, path)
+            yield from _array(given, schema, defs, path)
         case _:
             yield from _object(value, schema, defs, path)
 

@@ -85,6 +85,13 @@ def questions(*, db: Path, as_json: bool) -> None:
     print_line(f"answer one with: perdure answer QUESTION JSON{approvals} --db {db}", error=True)
 
 
+def _arguments(edit: str) -> dict[str, Any]:
+    try:
+        return msgspec.convert(read_json(edit, "--edit"), dict[str, Any])
+    except msgspec.ValidationError as error:
+        raise Failure("--edit takes the arguments as a JSON object", Exit.USAGE) from error
+
+
 @click.command(short_help="Answer a question of a run, or approve or reject a call.")
 @click.argument("question")
 @click.argument("value", metavar="[JSON]", required=False)
@@ -111,9 +118,7 @@ def answer(  # noqa: PLR0913 - its options
     if reject is not None:
         done, told = "rejected", tell_run(db, run, lambda h: h.reject(question, reject, who=who), _WHAT)
     elif value is None:
-        arguments = None if edit is None else read_json(edit, "--edit")
-        if arguments is not None and not isinstance(arguments, dict):
-            raise Failure("--edit takes the arguments as a JSON object", Exit.USAGE)
+        arguments = None if edit is None else _arguments(edit)
         done = "approved"
         told = tell_run(db, run, lambda h: h.approve(question, who=who, arguments=arguments, digest=digest), _WHAT)
     else:
