@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 import msgspec
 
 from perdure.actors.tools.definition import Tool
-from perdure.actors.workflows.definition import Workflow
+from perdure.actors.workflows.calls import check_tool
+from perdure.actors.workflows.definition import Workflow, check_workflow
 from perdure.actors.workflows.events import Place
 from perdure.runtime.handle import RunHandle
 from perdure.runtime.orchestration import execute
@@ -61,6 +62,7 @@ class Options:
         """
         if isinstance(workflow, str):
             return await self._runtime.start_named(workflow, args, kwargs, self.values)
+        check_workflow(workflow)
         data = workflow.encode_input(args, kwargs, self._runtime.redaction)
         return await self._runtime.start_run(workflow, data, self.values)
 
@@ -70,6 +72,7 @@ class Options:
 
     async def call(self, tool: Tool[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a tool once, outside of a run; see `Runtime.call`."""
+        check_tool(tool)
         arguments = tool.encode_arguments(args, kwargs, self._runtime.redaction)
         success = await self._runtime.call_encoded(tool, arguments, self.values)
         return success.value  # type: ignore[no-any-return] # decoded as R

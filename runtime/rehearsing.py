@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
+from perdure.actors.workflows.agents.errors import UnknownAgentError
 from perdure.actors.workflows.engine import Engine
 from perdure.actors.workflows.errors import UnknownWorkflowError
 from perdure.actors.workflows.rehearsal import Rehearsal, Rehearsed, Verdict
@@ -50,8 +51,9 @@ async def _check(engine: Engine, stream: StreamId) -> CheckedRun:
     prepared = await engine.resumer.read(stream)
     if prepared is None:
         return CheckedRun(run, "", "fits", account="it has ended, and others are still to be told")
-    if isinstance(prepared, UnknownWorkflowError):
-        return CheckedRun(run, prepared.workflow, "has no code", account=str(prepared))
+    if isinstance(prepared, (UnknownWorkflowError, UnknownAgentError)):
+        name = prepared.workflow if isinstance(prepared, UnknownWorkflowError) else ""
+        return CheckedRun(run, name, "has no code", account=str(prepared))
     if isinstance(prepared, PerdureError):
         return CheckedRun(run, "", "needs an upcaster", account=str(prepared))
     shell = prepared.shell

@@ -4,7 +4,7 @@ It performs nothing. Invariant: a step that is read back from the recording ends
 """
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -14,6 +14,7 @@ from perdure.actors.workflows.branch import Branch
 from perdure.actors.workflows.errors import StepFailedError
 from perdure.actors.workflows.events import StepFailed, StepKind, Stuck
 from perdure.actors.workflows.recording import StepRecord
+from perdure.store.errors import UsageError
 
 
 class Fate(msgspec.Struct):
@@ -105,3 +106,27 @@ class CallOptions(msgspec.Struct, frozen=True):
     fate: Fate | None = None
     id: str | None = None
     deadline: timedelta | None = None
+
+
+def check_tool(tool: object) -> None:
+    """Check that what is to be called is a tool.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not isinstance(tool, Tool):
+        raise UsageError(f"{tool!r} is no tool: decorate a function with @tool, or run an async one with ctx.step(…)")
+
+
+def check_call_options(retry: object, fallback: object, effect: object) -> None:
+    """Check what a call is to be made with; None is left out.
+
+    Raises:
+        UsageError: one of them is not what it should be.
+    """
+    if retry is not None and not isinstance(retry, Retry):
+        raise UsageError(f"retry is a Retry(…), not {retry!r}")
+    if fallback is not None and not isinstance(fallback, Tool):
+        raise UsageError(f"fallback is a tool, not {fallback!r}")
+    if effect is not None and effect not in get_args(EffectClass):
+        raise UsageError(f"effect is one of {', '.join(get_args(EffectClass))}, not {effect!r}")

@@ -17,9 +17,9 @@ from perdure.actors.tools.retry import Retry
 from perdure.actors.triggers.wanted import On, PublishedEvent, Where
 from perdure.actors.workflows.approving import Approval, Approvers, approved_arguments
 from perdure.actors.workflows.branch import CURRENT, Branch, enter
-from perdure.actors.workflows.calls import CallOptions, Fate, StepCall
+from perdure.actors.workflows.calls import CallOptions, Fate, StepCall, check_call_options, check_tool
 from perdure.actors.workflows.children import checked_run_id
-from perdure.actors.workflows.definition import Workflow, digest, shorter
+from perdure.actors.workflows.definition import Workflow, check_workflow, digest, shorter
 from perdure.actors.workflows.errors import Continuing, StepFailedError
 from perdure.actors.workflows.events import StepKind, TimerFired, TimerSet, ValueRecorded
 from perdure.actors.workflows.fork import Fork
@@ -95,6 +95,7 @@ class Context:
         seconds = None if timeout is None else span_of(timeout, "timeout")
         if seconds is not None and seconds <= timedelta(0):
             raise UsageError("timeout is more than 0 seconds, or left out")
+        check_call_options(retry, fallback, effect)
         options = CallOptions(key, retry, seconds, fallback, limit_key, effect, id=id, deadline=deadline)
         return Context(self._driver, self.run_id, options)
 
@@ -111,6 +112,7 @@ class Context:
         """
         branch = enter()
         try:
+            check_tool(tool)
             fallback = self._options.fallback or tool.fallback
             try:
                 return await self._call_tool(branch, tool, args, kwargs)  # type: ignore[no-any-return] # decoded as R
@@ -557,6 +559,7 @@ class Context:
         is_awaited: bool,
     ) -> ChildCall:
         options, driver = self._options, self._driver
+        check_workflow(workflow)
         if options.retry or options.timeout or options.fallback or options.limit_key or options.effect:
             raise UsageError("a child run takes key=…, id=… and deadline=…: the other options are for calls of tools")
         if driver.engine.workflows.get(workflow.name) is not workflow:

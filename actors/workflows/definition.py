@@ -109,3 +109,13 @@ def workflow(function: Any = None, /, *, name: str | None = None) -> Any:
     if function is None:
         return _Named(name)
     return Workflow(function, name)
+
+
+def check_workflow(workflow: object) -> None:
+    """Check that what is to be run is a workflow.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not isinstance(workflow, Workflow):
+        raise UsageError(f"{workflow!r} is no workflow: decorate an async function with @workflow")

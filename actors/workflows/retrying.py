@@ -35,6 +35,9 @@ def plan_retry(run: str, steps: Steps, failed: str | None) -> RunRetried:
         above = list(_places_above(failed))
     if failed is not None and steps[failed].what == "timeout":
         above.insert(0, failed)  # it failed of a limit of time: what it was about was cancelled
+    if failed is None and (undone := _undone_at_the_end(steps)) is not None:
+        reason = f"it has undone what it had done, the last of it with {undone}: fork it"
+        raise ControlRefusedError(run=run, what="retried", reason=reason)
     plan = _Plan(steps, failed, above)
     if since := list(plan.since()):
         more = ", …" if len(since) > _SHOWN else ""
@@ -52,6 +55,12 @@ def _where_it_ended(steps: Steps) -> tuple[str | None, list[str]]:
         above.insert(0, key)
         key = ends.get(f"{key}.{number}/")
     return (key if key is not None and steps[key].progress == "failed" else None), above
+
+
+def _undone_at_the_end(steps: Steps) -> str | None:
+    """Return the last thing that a run recorded whose own code raised, if a saga was undone with that."""
+    last = next((key for key in reversed(list(steps)) if not steps[key].branch), None)
+    return last if last is not None and (steps[last].what == "saga" or last.endswith("#undo")) else None
 
 
 def _which_failed(place: StepRecord) -> int | None:

@@ -21,7 +21,7 @@ from perdure.actors.workflows.defined.model import RetryPolicy, Step, WorkflowDe
 from perdure.runtime.executions import Executions
 from perdure.store.records import Recorded, StreamId
 from tests.support.defined import Troupe, defined, execute
-from tests.support.runs import Box, disk_until, events, play
+from tests.support.runs import Box, box_with, disk_until, events, play
 
 
 def played(troupe: Troupe, definition: Any, given: dict[str, Any] | None = None, **options: Any) -> Any:
@@ -495,3 +495,29 @@ def test_a_function_that_went_on_as_another_run_is_executed_to_its_last_end() ->
 
     found = play(scenario)
     assert (found["status"], found["result"]) == ("completed", "done")
+
+
+def test_a_run_whose_agent_is_not_registered_any_more_waits_for_it() -> None:
+    async def echo(message: AgentMessage) -> AgentResponse:
+        return AgentResponse(success=True, data=message.data)
+
+    steps = (Step(id="one", agent="anita"), Step(id="two", agent="zumbi"))
+    definition = WorkflowDefinition(id="both", name="both", pattern="sequential", steps=steps)
+    anita, zumbi = Agent("anita", echo), Agent("zumbi", echo)
+
+    async def scenario() -> dict[str, Any]:
+        async with box_with(definition, agents=[anita, zumbi]) as box:
+            rt = await box.open()
+            await rt.with_options(id="r").start("both", {"n": 1})
+            await box.crash()
+            other = WorkflowDefinition(id="both", name="both", pattern="sequential", steps=steps[:1])
+            rt = await box.open(workflows=[other], agents=[anita])
+            await box.clock.advance(60)
+            (waiting,) = await rt.waiting()
+            assert (waiting.id, "unknown agent: zumbi" in str(waiting)) == ("r", True)
+            await box.crash_and_reopen()
+            await box.clock.settle()
+            result: dict[str, Any] = await box.runtime.run("r").result()
+            return result
+
+    assert play(scenario)["steps_executed"] == 2

@@ -189,3 +189,20 @@ def test_a_paused_parent_takes_its_childs_end_when_it_is_resumed() -> None:
             assert await rt.run("r").result() == "rested"
 
     play(scenario)
+
+
+@workflow
+async def breaks_in_a_saga(ctx: Context) -> None:
+    async with ctx.saga() as saga:
+        await saga.undo_with(work, "undone").call(work, "a")
+        raise ValueError("a bug in the body")
+
+
+def test_a_saga_whose_own_code_raised_is_not_retried_once_it_is_undone() -> None:
+    async def scenario() -> None:
+        async with box_with(breaks_in_a_saga) as box:
+            rt = await failed(box, breaks_in_a_saga)
+            with pytest.raises(ControlRefusedError, match="it has undone what it had done"):
+                await rt.run("r").retry()
+
+    play(scenario)

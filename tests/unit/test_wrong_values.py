@@ -196,3 +196,41 @@ def test_what_a_handler_failed_of_is_told_without_the_values_of_its_variables(
     assert "ValueError: 7" in said
     assert "in breaks" in said
     assert PASSWORD not in said
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda ctx: ctx.call("price", "lamp"), "'price' is no tool"),
+        (lambda ctx: ctx.run("child"), "'child' is no workflow"),
+        (lambda ctx: ctx.with_options(retry=5), "retry is a Retry"),
+        (lambda ctx: ctx.with_options(fallback="x"), "fallback is a tool"),
+        (lambda ctx: ctx.with_options(effect="maybe"), "effect is one of read, idempotent, irreversible, not 'maybe'"),
+    ],
+)
+def test_what_is_no_tool_no_workflow_and_no_option_is_refused_by_name(call: Callable[[Any], Any], error: str) -> None:
+    @workflow
+    async def asks(ctx: Context) -> str:
+        try:
+            made = call(ctx)
+            return str(await made if asyncio.iscoroutine(made) else made)
+        except UsageError as refused:
+            return str(refused)
+
+    async def scenario() -> str:
+        async with Runtime("memory", log=MemoryDisk().open, workflows=[asks]) as rt:
+            return await (await rt.start(asks)).result()
+
+    assert error in asyncio.run(scenario())
+
+
+def test_from_outside_what_is_no_tool_and_no_workflow_is_refused_by_name() -> None:
+    async def scenario() -> None:
+        async with Runtime("memory", log=MemoryDisk().open) as rt:
+            with pytest.raises(UsageError, match="'price' is no tool"):
+                await rt.call(wrong_tool, "lamp")
+            with pytest.raises(UsageError, match="5 is no workflow"):
+                await rt.start(wrong)
+
+    wrong_tool: Any = "price"
+    asyncio.run(scenario())

@@ -11,12 +11,13 @@ import msgspec
 
 from perdure.actors.kernel.payloads import Redaction, encode_payload
 from perdure.actors.tools.errors import InvalidArgumentsError
+from perdure.actors.workflows.agents.errors import UnknownAgentError
 from perdure.actors.workflows.context import Context
 from perdure.actors.workflows.defined.checking import check
 from perdure.actors.workflows.defined.errors import InvalidDefinitionError
 from perdure.actors.workflows.defined.hiding import redacted
 from perdure.actors.workflows.defined.known import Known
-from perdure.actors.workflows.defined.model import Pattern, WorkflowDefinition
+from perdure.actors.workflows.defined.model import Pattern, WorkflowDefinition, agents_of
 from perdure.actors.workflows.defined.pattern_faults import LONGEST_SECONDS
 from perdure.actors.workflows.defined.patterns import perform
 from perdure.actors.workflows.defined.reading import Source, load_definition
@@ -64,6 +65,7 @@ class DefinedWorkflow(Workflow[[Data], Data]):
 
         super().__init__(cast("Any", perform_definition), definition.id)
         self.definition = definition
+        self._known = known
         self._encoded: tuple[Redaction, bytes] | None = None
         self.takes_data = True
         # What is out of range, or no number, is a fault that the check of the whole will name.
@@ -103,6 +105,21 @@ class DefinedWorkflow(Workflow[[Data], Data]):
     def _encode(self, definition: Any, redaction: Redaction) -> bytes:
         where = f"the definition {self.name}"
         return encode_payload(redacted(definition, redaction), where=where, redaction=_NO_REDACTION, stable=True)
+
+    def decode_input(self, data: Any) -> dict[str, Any]:
+        """Return the definition that a run was started with, and its data.
+
+        Raises:
+            InvalidArgumentsError: they no longer fit.
+            UnknownAgentError: an agent of it is not registered here: the run waits for its code.
+        """
+        given = super().decode_input(data)
+        definition: WorkflowDefinition = given["definition"]
+        for name in agents_of(definition):
+            if name not in self._known.agents:
+                known = ", ".join(sorted(self._known.agents)) or "none"
+                raise UnknownAgentError(detail="", agent=name, known=known)
+        return given
 
     def input_digest(self, data: bytes) -> str:
         """Return what tells the data of one run from those of another.
