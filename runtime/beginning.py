@@ -48,6 +48,7 @@ class Beginnings:
             forked_from=None if source is None else source.origin,
             place=options.place,
             mail=() if source is None else source.moved,
+            entrance=options.entrance if source is None else source.started.entrance,
         )
         await self._runtime.ask(stream_id(f"run/{run}"), command, principal=options.principal)
         return run

@@ -25,6 +25,7 @@ from perdure.actors.workflows.agents.pool import Agents
 from perdure.actors.workflows.defined.registry import Workflows
 from perdure.actors.workflows.engine import Engine
 from perdure.actors.workflows.queue import Queue
+from perdure.runtime.attachment import Attachment
 from perdure.runtime.clock import HandMoved
 from perdure.runtime.control.server import ControlServer
 from perdure.runtime.life import RUNTIME, CloseRuntime
@@ -85,6 +86,9 @@ class Machinery:
         """Of the process that opened it: a forked child has a copy, and neither the lock nor the threads."""
         self._wiring: Wiring | None = None
         self._control: ControlServer | None = None
+        self.attachments: list[Attachment] = []
+        """What works beside the runs, in the order in which it is opened; closed in the opposite one, before them."""
+        self._attached: list[Attachment] = []
 
     def check_open(self) -> None:
         """Do nothing if it is open, and belongs to this process.
@@ -172,6 +176,9 @@ class Machinery:
             await self.reconciler.resume_open()
         else:
             self.engine.queues.open()
+        for attachment in self.attachments:
+            self._attached.append(attachment)
+            await attachment.open()
 
     def _prepare_call(self) -> None:
         """Set what a tool may find in the context of its call."""
@@ -196,6 +203,8 @@ class Machinery:
         try:
             if self._control is not None:
                 self._control.close_begins()
+            while self._attached:
+                await self._attached.pop().close()
             await self.reconciler.stop()
             await self.engine.stop(self.parts.settings.drain.total_seconds())
             await self._hang_up()
@@ -217,6 +226,8 @@ class Machinery:
         if self._control is not None:
             await self._control.abandon()
         self._fail(LogWriteError(detail="the runtime was abandoned"))
+        while self._attached:
+            await self._attached.pop().abandon()
         await self.reconciler.stop()
         await self.engine.stop(0)
         await self._detach()
@@ -248,6 +259,8 @@ class Machinery:
 
     def _log_failed(self, error: BaseException) -> None:
         _log.error("the log failed: the runtime stops", error=str(error))
+        for attachment in self._attached:
+            attachment.log_failed()
         if self.is_open:
             self._fail(LogWriteError(detail=error.detail if isinstance(error, LogWriteError) else str(error)))
 

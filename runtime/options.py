@@ -8,6 +8,7 @@ import msgspec
 from perdure.actors.tools.definition import Tool
 from perdure.actors.workflows.calls import check_tool
 from perdure.actors.workflows.definition import Workflow, check_workflow
+from perdure.actors.workflows.entrance import Entrance
 from perdure.actors.workflows.events import Place
 from perdure.runtime.handle import RunHandle
 from perdure.runtime.orchestration import execute
@@ -33,6 +34,8 @@ class OptionValues(msgspec.Struct, frozen=True, kw_only=True):
     queue: str | None = None
     priority: int = 0
     partition: str | None = None
+    entrance: Entrance | None = None
+    """By which entry point the run comes in; set by the runtime alone."""
 
     @property
     def place(self) -> Place | None:

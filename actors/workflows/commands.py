@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from perdure.actors.kernel.messages import Command, Effect
+from perdure.actors.workflows.entrance import Entrance
 from perdure.actors.workflows.events import (
     Origin,
     Place,
@@ -42,6 +43,8 @@ class StartRun(Command, frozen=True, tag="start-run"):
     chain: Chain | None = None
     mail: tuple[SignalReceived | EventPlacesMoved, ...] = ()
     """Signals that came before it started, to the run that it goes on for."""
+    entrance: Entrance | None = None
+    """By which entry point it comes in."""
 
 
 class ResumeRun(Command, frozen=True, tag="resume-run"):

@@ -5,6 +5,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from perdure.actors.tools.breaker import RefusedBy
+from perdure.actors.workflows.entrance import Entrance
 from perdure.actors.workflows.links import LINK_EVENTS, Chain, ChildCancelRequested, ChildRefused, ChildStarted, Parent
 from perdure.actors.workflows.occurrences import (
     SUBSCRIPTION_EVENTS,
@@ -61,6 +62,8 @@ class RunStarted(Event, frozen=True, omit_defaults=True, tag="run-started"):
     chain: Chain | None = None
     place: Place | None = None
     """The queue in which it waits until `run-resumed`."""
+    entrance: Entrance | None = None
+    """The entry point that started it, or the run that it descends from."""
 
 
 class RunResumed(Event, frozen=True, tag="run-resumed"):

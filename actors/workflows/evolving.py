@@ -121,6 +121,7 @@ def _started(state: RunState, event: RunStarted) -> RunState:
         forked_from=event.forked_from,
         parent=event.parent,
         chain=event.chain,
+        entrance=event.entrance,
     )
 
 

@@ -91,6 +91,7 @@ class Kin:
             driver.conversation,
             driver.principal,
             parent=parent,
+            entrance=driver.shell.state.entrance,
         )
         moves = ((driver.shell, Note(started)), (child, start))
         driver.record(*moves, principal=driver.principal, causation=_newest(driver.shell))
@@ -203,6 +204,7 @@ class Kin:
             parent=state.parent,
             chain=Chain(first, state.run, number),
             mail=(*_moved(state.mailbox.kept), *state.events.moved(driver.recording.began_at)),
+            entrance=state.entrance,
         )
         moves = ((driver.shell, EndRun(RunContinued(shell.state.run))), (shell, start))
         driver.record(*moves, principal=driver.principal, causation=_newest(driver.shell))

@@ -165,6 +165,7 @@ def _start(state: RunState, command: StartRun, moment: Moment) -> Decision[RunVi
         started = RunStarted(
             command.workflow, command.input, command.digest, command.life, command.deadline, command.conversation,
             command.forked_from, place=command.place, parent=command.parent, chain=command.chain,
+            entrance=command.entrance,
         )  # fmt: skip
         launch = Launch(command.input, command.principal, command.forked_from is not None)
         begin = launch if command.place is None else Enqueue(command.place, moment.now)

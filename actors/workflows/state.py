@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from perdure.actors.workflows.children import Children, RunEnd, ending
+from perdure.actors.workflows.entrance import Entrance
 from perdure.actors.workflows.errors import RunError
 from perdure.actors.workflows.events import (
     Origin,
@@ -82,6 +83,7 @@ class RunState(msgspec.Struct, frozen=True):
     children: Children = Children()
     chain: Chain | None = None
     """What it goes on for."""
+    entrance: Entrance | None = None
     continued_as: str | None = None
     result: str = "null"
     """JSON."""

@@ -1,0 +1,1 @@
+"""Ways in: entry points, subscriptions to events, schedules."""
