@@ -20,9 +20,12 @@ from benchmarks import (
     patterns,
     replay,
     sagas,
+    sharing,
     slots,
+    subscriptions,
     throughput,
     waiting,
+    webhooks,
 )
 from benchmarks.machine import machine
 from benchmarks.report import Report, print_json, print_table
@@ -46,6 +49,9 @@ GROUPS: Mapping[str, Callable[[Size], dict[str, Row]]] = MappingProxyType(
         "child": children.measure,
         "waiting": waiting.measure,
         "events": events.measure,
+        "state": sharing.measure,
+        "webhooks": webhooks.measure,
+        "subscriptions": subscriptions.measure,
     }
 )
 

@@ -7,9 +7,10 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, Unpack
 
 import msgspec
+from msgspec import UNSET
 
 from perdure.actors.kernel.answer import Answer
 from perdure.actors.kernel.clock import Clock
@@ -18,13 +19,14 @@ from perdure.actors.kernel.payloads import Redaction, encode_payload
 from perdure.actors.kernel.spans import check_limit
 from perdure.actors.kernel.system import ActorSystem
 from perdure.actors.slots.commands import QuarantineSlot
+from perdure.actors.state.goal_model import Goal
+from perdure.actors.state.goals import GoalBook
 from perdure.actors.tools.breaker import Command as Forcing
 from perdure.actors.tools.definition import Tool
 from perdure.actors.tools.outcome import Success
 from perdure.actors.tools.registry import Registry
 from perdure.actors.tools.tool import ForceCircuit
 from perdure.actors.triggers.bus import EventBus
-from perdure.actors.triggers.topic import Publish, check_id, check_type, topic_of
 from perdure.actors.workflows.agents.agent import Agent
 from perdure.actors.workflows.agents.pool import Agents
 from perdure.actors.workflows.children import checked_run_id
@@ -43,17 +45,30 @@ from perdure.actors.workflows.state import RunView
 from perdure.runtime.beginning import Beginnings
 from perdure.runtime.calls import DirectCall, call_tool
 from perdure.runtime.clock import SystemClock
+from perdure.runtime.conversations import Conversation, Conversations
 from perdure.runtime.dispatch import dispatched
+from perdure.runtime.entries.entry_points import EntryPoint
+from perdure.runtime.entries.event_entries import EventEntries
+from perdure.runtime.entries.event_subscription import EventSubscription
+from perdure.runtime.entries.events import Events
+from perdure.runtime.entries.handling import EventHandler
+from perdure.runtime.entries.overview import overview
+from perdure.runtime.entries.publishing import Published, publish
+from perdure.runtime.entries.registry import EntryPoints
+from perdure.runtime.entries.results import ExecutionResult, TriggerOptions
+from perdure.runtime.entries.schedules import Schedules
 from perdure.runtime.executions import Executions, read_executions
 from perdure.runtime.figures import RuntimeStatistics
 from perdure.runtime.figuring import read_figures, select_tool
 from perdure.runtime.following import ask_following
+from perdure.runtime.goals import Goals
 from perdure.runtime.handle import RunHandle
 from perdure.runtime.lookup import called_tool, named_input
 from perdure.runtime.machinery import Machinery, OpenLog, Parts
 from perdure.runtime.naming import check_conversation, check_place, check_principal, queues_by_name
 from perdure.runtime.opening import resolver
 from perdure.runtime.options import Options, OptionValues
+from perdure.runtime.people import InputOutcome, inject_input
 from perdure.runtime.questions import OpenQuestion, Questions
 from perdure.runtime.recovery import WaitingRun
 from perdure.runtime.rehearsing import CheckedRun
@@ -65,10 +80,19 @@ from perdure.runtime.sandbox.operating import reset_slot
 from perdure.runtime.sandbox.trajectory import Trajectory
 from perdure.runtime.sandbox.wiring import make_executor
 from perdure.runtime.settings import Settings
+from perdure.runtime.state import SharedState
 from perdure.runtime.steering import ForkRequest
+from perdure.runtime.web.making import make_api
+from perdure.runtime.web.webhooks.route import WebhookRoute
+from perdure.runtime.web.webhooks.serving import WebhookServer
+from perdure.runtime.web.webhooks.webhooks import Webhooks
 from perdure.store.errors import UsageError
 from perdure.store.protocols import EventLog
 from perdure.store.records import Query, Recorded, StreamId, stream_id
+
+if TYPE_CHECKING:
+    from perdure.runtime.web.api.application import HttpApi
+    from perdure.runtime.web.api.roles import Tokens
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -95,6 +119,9 @@ class Runtime:
         sandbox: Backend | None = None,
         executor: ExecutorConfig | None = None,
         queues: Iterable[Queue] = (),
+        entry_points: Iterable[EntryPoint] = (),
+        webhooks: Iterable[WebhookRoute] = (),
+        goals: Iterable[Goal] = (),
     ) -> None:
         """Describe a runtime; nothing is opened before `async with`.
 
@@ -117,9 +144,12 @@ class Runtime:
                 the tools `bash`, `bash_stateful`, `read_file`, `write_file` and `tmux`, where these names are free.
             executor: settings of slots and of the calls in them.
             queues: where runs can be had to wait for their turn, `with_options(queue=…)`.
+            entry_points: the ways in; see `EntryPoint`.
+            webhooks: where deliveries over HTTP come in, beside those of entry points; see `WebhookRoute`.
+            goals: what runs pursue; see `Goal`. A check of a constraint may name one of the *predicates*.
 
         Raises:
-            UsageError: two tools, agents or workflows have the same name, or something is not one.
+            UsageError: two tools, agents, workflows or entry points have the same name, or something is not one.
             InvalidDefinitionError: a definition has faults; names all of them.
         """
         self.path = Path(path)
@@ -164,6 +194,18 @@ class Runtime:
         )
         self._machinery = Machinery(self, parts)
         self._beginnings = Beginnings(self, self._machinery)
+        self._state = SharedState(self, self._machinery)
+        self._goals = Goals(self, self._machinery, GoalBook(goals, known.predicates, self.redaction))
+        self._machinery.attachments.append(self._goals)
+        self.conversations = Conversations(self)
+        """The conversations of this runtime."""
+        self._entry_points = EntryPoints(self, self._machinery, self._beginnings, entry_points)
+        self._events = Events(self, self._machinery)
+        self._machinery.attachments += [self._events, self._entry_points, EventEntries(self)]
+        self._schedules = Schedules(self, self._machinery)
+        self._machinery.attachments.append(self._schedules)
+        self._webhooks = Webhooks(self, self._machinery, webhooks)
+        self._machinery.attachments.append(self._webhooks)  # the last one: what lets others in is opened last
 
     @property
     def _engine(self) -> Engine:
@@ -182,6 +224,24 @@ class Runtime:
 
     # Opening and closing
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it is open."""
+        return self._machinery.is_open
+
+    async def open(self) -> Self:
+        """Open it, for programs without an `async with` block; nothing if it is open, also at the same time.
+
+        What fails leaves nothing behind, and it can be opened again.
+
+        Raises:
+            As `__aenter__`.
+        """
+        async with self._machinery.turn():
+            if not self.is_running:
+                await self._machinery.open()
+        return self
+
     async def __aenter__(self) -> Self:
         """Open the log and bring back what was going on.
 
@@ -191,7 +251,8 @@ class Runtime:
             SandboxUnavailableError: this machine cannot isolate commands as asked.
             Whatever an agent that is to be preloaded raises.
         """
-        await self._machinery.open()
+        async with self._machinery.turn():
+            await self._machinery.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -200,11 +261,14 @@ class Runtime:
     async def close(self) -> None:
         """Stop in good order: steps in flight may end for a while, everything is made durable, the file is released.
 
-        Runs that are open stay open in the log and go on when it is opened again. Idempotent.
+        Runs that are open stay open in the log and go on when it is opened again. Idempotent. If it is being opened,
+        that ends first.
 
         Raises:
             LogWriteError: the log failed; what was acknowledged is safe.
         """
+        async with self._machinery.turn():
+            pass
         await self._machinery.close()
 
     async def abandon(self) -> None:
@@ -212,8 +276,10 @@ class Runtime:
 
         What waited for the disk is lost, and nothing more is recorded. Unlike in a crash, `finally` blocks of workflows
         and async tools run, and threads go on to the end of their calls, whose results are dropped. Whoever waits for a
-        run gets `LogWriteError`.
+        run gets `LogWriteError`. If it is being opened, that ends first.
         """
+        async with self._machinery.turn():
+            pass
         await self._machinery.abandon()
 
     # Runs
@@ -335,25 +401,58 @@ class Runtime:
         """Return a handle to a run by its id, whether it exists or not; with *workflow*, its result is typed."""
         return RunHandle(self, checked_run_id(run_id), None if workflow is None else workflow.result_decoder)
 
-    async def publish(self, type: str, data: object = None, *, id: str | None = None, who: str | None = None) -> bool:
+    async def resume_run(self, run: str, answer: object = UNSET, *, at: str = "", who: str | None = None) -> bool:
+        """Let a paused run go on, one that has paused itself with an answer. See `RunHandle.resume`."""
+        return await self.run(run).resume(answer, at=at, who=who)
+
+    async def inject_input(
+        self, target: str, content: object, *, who: str | None = None
+    ) -> "InputOutcome | Literal[False]":
+        """Give a run what a person says: by the id of a question or, if it asks only one, by that of the run.
+
+        A text is read as the question takes it (`yes`, JSON), or as it stands. Return what became of it, durable;
+        False where there is no such run or question. Only `accepted` has changed anything.
+
+        Raises:
+            WrongAnswerError: it is not what was asked for; the question stays open.
+            UnencodableError: it cannot be recorded.
+        """
+        self._opened()
+        return await inject_input(self, target, content, who)
+
+    def conversation(self, id: str) -> Conversation:
+        """Return a conversation by its id, whether anything has happened in it or not.
+
+        Raises:
+            UsageError: the id cannot be one.
+        """
+        return self.conversations.get(id)
+
+    async def publish(
+        self,
+        type: str,
+        data: object = None,
+        *,
+        id: str | None = None,
+        who: str | None = None,
+        source: str | None = None,
+        correlation: str | None = None,
+    ) -> bool:
         """Publish an event of a type; durable when this returns, and it waits for nobody who gets it.
 
-        Runs that wait for such an event, now or from a place before it, get it (`Context.event`). With an *id* of the
-        caller's, publishing it again (the last 10,000 ids of a type are remembered) changes nothing and returns False.
+        Runs that wait for such an event, now or from a place before it, get it (`Context.event`), and so do those who
+        subscribe to it (`events`). With an *id* of the caller's, publishing it again (the last 10,000 ids of a type are
+        remembered) changes nothing and returns False. *source* says who publishes, as what subscribers can filter by;
+        *correlation* what the event is tied to, from within a handler that of the event which it handles.
 
         Raises:
             PublicationConflictError: the id was another event's.
-            UsageError: the type, the id or *who* cannot be one.
+            UsageError: the type, the id, *who*, *source* or *correlation* cannot be one.
             UnencodableError, PayloadTooLargeError: the data cannot be recorded.
             LogWriteError, BacklogFullError: the log refused.
         """
-        check_type(type)
-        check_id(id)
-        check_principal(who)
         self._opened()
-        encoded = msgspec.Raw(self.encode(data, f"the event {type}"))
-        is_new: bool = await self.ask(topic_of(type), Publish(encoded, id), principal=who)
-        return is_new
+        return await publish(self, type, data, Published(id=id, who=who, source=source, correlation=correlation))
 
     async def questions(self) -> list[OpenQuestion]:
         """Return the open questions of all runs, oldest first; `run(question.run).answer(question.id, …)` answers one.
@@ -387,18 +486,130 @@ class Runtime:
         return self._engine.failures
 
     async def get_stats(self) -> dict[str, Any]:
-        """Return the figures of defined workflows and of their agents, from the whole log.
+        """Return the figures of defined workflows, of their agents and of entry points, from the whole log.
 
         The keys: `total_executions`, `successful_executions`, `failed_executions`, `cancelled_executions`,
         `running_executions`, `success_rate`, `average_duration` (seconds, of the successful ones), `pattern_usage`,
         `agent_performance` (by agent or tool: `executions`, `avg_time`, `min_time`, `max_time`) and `circuit_breakers`
-        (by agent: `state`, `failure_count`). The first call reads the log, later ones what has come since.
+        (by agent: `state`, `failure_count`); and those of document 003: `running`, `entry_points` (how many), `streams`
+        (see `EntryPoints.statistics`), `goal_id` (of the only goal), `outcome_aggregator`, `event_bus`,
+        `state_manager`. The first call reads the log, later ones what has come since.
         """
         self._opened()
         await read_executions(self, self._executions)
         figures = {agent.name: await self._machinery.agent_figures(agent) for agent in self._agents.values()}
         breakers = {name: {"state": one.state, "failure_count": one.failures} for name, one in figures.items()}
-        return {**self._executions.figures(), "circuit_breakers": breakers}
+        return {**self._executions.figures(), "circuit_breakers": breakers, **await overview(self)}
+
+    # Events
+
+    @property
+    def events(self) -> Events:
+        """What happens, for those who ask: subscribe, wait for it, look back, see what handlers failed at."""
+        return self._events
+
+    def subscribe(self, handler: EventHandler, types: str | Iterable[str], **said: Any) -> EventSubscription:
+        """Have a handler given every event of these types. See `Events.subscribe`, whose options these are."""
+        return self._events.subscribe(handler, types, **said)
+
+    def subscribe_to_events(
+        self, event_types: Iterable[str], handler: EventHandler, filter_stream: str | None = None
+    ) -> str:
+        """Have a handler given these events while the process lives; return the subscription's id."""
+        return self._events.subscribe(handler, event_types, stream=filter_stream).id
+
+    def unsubscribe_from_events(self, subscription_id: str) -> bool:
+        """Give it no further event; return False when it was taken off before."""
+        return self._events.unsubscribe(subscription_id)
+
+    # Entry points
+
+    @property
+    def entry_points(self) -> EntryPoints:
+        """The ways in: register them, trigger them, ask what became of that."""
+        return self._entry_points
+
+    async def trigger(
+        self, entry: str, data: Mapping[str, Any] | None = None, **options: Unpack[TriggerOptions]
+    ) -> str:
+        """Start a run by an entry point and return its id, as soon as that is durable. See `EntryPoints.trigger`."""
+        return await self._entry_points.trigger(entry, data, **options)
+
+    async def trigger_and_wait(
+        self,
+        entry: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        timeout: timedelta | float | None = None,
+        **options: Unpack[TriggerOptions],
+    ) -> ExecutionResult | None:
+        """Start a run and wait for its end; None on timeout, and it goes on. See `EntryPoints.trigger_and_wait`."""
+        return await self._entry_points.trigger_and_wait(entry, data, timeout=timeout, **options)
+
+    async def cancel_execution(self, entry: str, run: str) -> bool:
+        """Ask for a run of an entry point to be cancelled. See `EntryPoints.cancel`."""
+        return await self._entry_points.cancel(entry, run)
+
+    async def get_execution_result(self, entry: str, run: str) -> ExecutionResult | None:
+        """Return how a run of an entry point ended, if that is known and kept. See `EntryPoints.result`."""
+        return await self._entry_points.result(entry, run)
+
+    # Goals
+
+    @property
+    def goals(self) -> Goals:
+        """The goals: how far each of them is, and what the application itself decides for them."""
+        return self._goals
+
+    async def get_goal_progress(self, goal: str | None = None) -> dict[str, Any]:
+        """Return how far a goal is, or the only one, in the shape of founding document 003. See `Goals.progress`.
+
+        Raises:
+            UsageError: there are several goals, or none.
+            UnknownGoalError: the log has no such goal.
+        """
+        return (await self._goals.progress(self._goals.only() if goal is None else goal)).to_dict()
+
+    # Schedules
+
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules of entry points: list, pause and resume them, have one start a run now."""
+        return self._schedules
+
+    # Webhooks
+
+    @property
+    def webhooks(self) -> Webhooks:
+        """The webhooks: their routes, the ASGI application that serves them, figures."""
+        return self._webhooks
+
+    @property
+    def webhook_server(self) -> WebhookServer | None:
+        """The runtime's own server of its webhooks, with its `port` and `url`; None without routes, or while closed."""
+        return self._webhooks.server
+
+    def http_api(
+        self,
+        tokens: "Tokens | None" = None,
+        *,
+        hosts: Iterable[str] | None = ("localhost", "127.0.0.1", "::1"),
+        webhooks: bool = False,
+    ) -> "HttpApi":
+        """Return the HTTP API of this runtime, an ASGI application to be served or mounted. Before the runtime is open.
+
+        It answers 503 until the runtime is open, and from when it closes. `perdure serve` serves the same.
+
+        Args:
+            tokens: who is let in, `Tokens.of(lines)`; without any, everybody who reaches it may operate.
+            hosts: the names that requests may be for; None: any, which takes tokens.
+            webhooks: whether it answers for the runtime's webhooks too. Set `Settings(webhook_port=None)` then.
+
+        Raises:
+            UsageError: the runtime is open already, *hosts* is None without tokens, a webhook has a path of the API's,
+                or the extra `serve` is not installed.
+        """
+        return make_api(self, self._machinery, tokens, hosts, webhooks=webhooks)
 
     # Tools
 
@@ -474,6 +685,13 @@ class Runtime:
     def agents(self) -> Agents:
         """The agents of this runtime: by name, by capability, and which of them are in memory."""
         return self._agents
+
+    # Shared state
+
+    @property
+    def state(self) -> SharedState:
+        """The values that runs share, and those that all share to read and write. See `SharedState` and `StateView`."""
+        return self._state
 
     # Slots
 

@@ -13,9 +13,18 @@ from perdure.actors.kernel.spans import check_limit
 from perdure.actors.workflows.children import checked_run_id
 from perdure.actors.workflows.commands import StartRun
 from perdure.actors.workflows.definition import digest, shorter
+from perdure.runtime.checkpoints import find_checkpoint
+from perdure.runtime.joining import start_in_conversation
 from perdure.runtime.machinery import Machinery
 from perdure.runtime.options import OptionValues
-from perdure.runtime.steering import ForkRequest, Place, changed_input, place_of_fork, plan_of_retry
+from perdure.runtime.steering import (
+    ForkRequest,
+    Place,
+    changed_input,
+    place_of_checkpoint,
+    place_of_fork,
+    plan_of_retry,
+)
 from perdure.store.records import stream_id
 
 if TYPE_CHECKING:
@@ -31,13 +40,29 @@ class Beginnings:
 
     async def start(self, workflow: str, data: bytes, options: OptionValues, source: Place | None = None) -> str:
         """Start a run from its encoded input and return its id; durable on return."""
-        parts = self._machinery.parts
         run = str(uuid_utils.uuid7()) if options.id is None else checked_run_id(options.id)
+        command = self.command(workflow, data, options, source)
+        stream = stream_id(f"run/{run}")
+        if command.conversation is None:
+            await self._runtime.ask(stream, command, principal=options.principal)
+            return run
+        self._machinery.check_open()
+        takes_up = None if source is None else source.origin.run
+        await start_in_conversation(self._machinery.system, stream, command, takes_up, options.principal)
+        return run
+
+    def command(self, workflow: str, data: bytes, options: OptionValues, source: Place | None = None) -> StartRun:
+        """Return what starts a run from its encoded input.
+
+        Raises:
+            UsageError: the deadline cannot be one.
+        """
+        parts = self._machinery.parts
         known = parts.workflows.get(workflow)
         check_limit(options.deadline, "deadline", may_be_over=True)
         limit = shorter(options.deadline, None if known is None else known.timeout)
         until = None if limit is None else parts.clock.moment().now + limit // timedelta(microseconds=1)
-        command = StartRun(
+        return StartRun(
             workflow,
             msgspec.Raw(data),
             digest(workflow, data) if known is None else known.input_digest(data),
@@ -50,8 +75,6 @@ class Beginnings:
             mail=() if source is None else source.moved,
             entrance=options.entrance if source is None else source.started.entrance,
         )
-        await self._runtime.ask(stream_id(f"run/{run}"), command, principal=options.principal)
-        return run
 
     async def retry(self, run: str, who: str | None) -> str | None:
         """Have a run tried again; return the step that it failed of."""
@@ -59,9 +82,15 @@ class Beginnings:
         await self._runtime.ask(stream_id(f"run/{run}"), command, principal=who)
         return command.fact.step
 
+    async def _place(self, run: str, asked: ForkRequest) -> Place:
+        if not asked.checkpoint:
+            return await place_of_fork(self._machinery.system, run, asked.step)
+        checkpoint = await find_checkpoint(self._runtime, run, asked.checkpoint)
+        return await place_of_checkpoint(self._machinery.system, run, checkpoint)
+
     async def fork(self, run: str, asked: ForkRequest) -> str:
         """Start a run that begins where another one was before a step; return its id."""
-        place = await place_of_fork(self._machinery.system, checked_run_id(run), asked.step)
+        place = await self._place(checked_run_id(run), asked)
         name, data = place.started.workflow, changed_input(place.started, asked.changed)
         workflows = self._machinery.parts.workflows
         if name in workflows:

@@ -7,7 +7,10 @@ import asyncio
 import os
 import threading
 from collections.abc import Coroutine, Mapping
-from typing import Any, Generic, ParamSpec, Self, TypeVar
+from datetime import timedelta
+from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack
+
+from msgspec import UNSET
 
 from perdure.actors.kernel.errors import AskTimeoutError
 from perdure.actors.slots.calls import ToolResult
@@ -16,6 +19,8 @@ from perdure.actors.tools.definition import Tool
 from perdure.actors.workflows.definition import Workflow
 from perdure.actors.workflows.state import RunView
 from perdure.runtime.app import Runtime
+from perdure.runtime.checkpoints import Checkpoint
+from perdure.runtime.entries.results import ExecutionResult, TriggerOptions
 from perdure.runtime.figures import RuntimeStatistics
 from perdure.runtime.handle import RunHandle
 from perdure.runtime.questions import OpenQuestion
@@ -113,13 +118,50 @@ class BlockingRuntime:
         """Run a workflow to its end, with an id where one is given. See `Runtime.execute`."""
         return self.wait(self._runtime.with_options(id=id).execute(workflow_id, data))
 
-    def publish(self, type: str, data: object = None, *, id: str | None = None, who: str | None = None) -> bool:
+    def publish(
+        self,
+        type: str,
+        data: object = None,
+        *,
+        id: str | None = None,
+        who: str | None = None,
+        source: str | None = None,
+        correlation: str | None = None,
+    ) -> bool:
         """Publish an event; durable on return. See `Runtime.publish`."""
-        return self.wait(self._runtime.publish(type, data, id=id, who=who))
+        done = self._runtime.publish(type, data, id=id, who=who, source=source, correlation=correlation)
+        return self.wait(done)
+
+    def trigger(self, entry: str, data: Mapping[str, Any] | None = None, **options: Unpack[TriggerOptions]) -> str:
+        """Start a run by an entry point and return its id; durable on return. See `Runtime.trigger`."""
+        return self.wait(self._runtime.trigger(entry, data, **options))
+
+    def trigger_and_wait(
+        self,
+        entry: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        timeout: timedelta | float | None = None,
+        **options: Unpack[TriggerOptions],
+    ) -> ExecutionResult | None:
+        """Start a run and wait for its end; None on timeout, and it goes on. See `Runtime.trigger_and_wait`."""
+        return self.wait(self._runtime.trigger_and_wait(entry, data, timeout=timeout, **options))
+
+    def cancel_execution(self, entry: str, run: str) -> bool:
+        """Ask for a run of an entry point to be cancelled. See `Runtime.cancel_execution`."""
+        return self.wait(self._runtime.cancel_execution(entry, run))
+
+    def get_execution_result(self, entry: str, run: str) -> ExecutionResult | None:
+        """Return how a run of an entry point ended. See `Runtime.get_execution_result`."""
+        return self.wait(self._runtime.get_execution_result(entry, run))
 
     def get_stats(self) -> dict[str, Any]:
         """Return the figures of defined workflows and of agents. See `Runtime.get_stats`."""
         return self.wait(self._runtime.get_stats())
+
+    def get_goal_progress(self, goal: str | None = None) -> dict[str, Any]:
+        """Return how far a goal is. See `Runtime.get_goal_progress`."""
+        return self.wait(self._runtime.get_goal_progress(goal))
 
     def trajectory(self, trajectory_id: str) -> "BlockingTrajectory":
         """Return the handle of a sequence of calls that shares one slot. See `Runtime.trajectory`."""
@@ -240,17 +282,25 @@ class BlockingRun(Generic[R]):
         """Stop the run where it is, until `resume`. See `RunHandle.pause`."""
         return self._front.wait(self._handle.pause(because, who=who))
 
-    def resume(self, *, who: str | None = None) -> bool:
+    def resume(self, answer: object = UNSET, *, at: str = "", who: str | None = None) -> bool:
         """Let a paused run go on. See `RunHandle.resume`."""
-        return self._front.wait(self._handle.resume(who=who))
+        return self._front.wait(self._handle.resume(answer, at=at, who=who))
 
     def retry(self, *, who: str | None = None) -> str | None:
         """Have the run tried again from the step that it failed of. See `RunHandle.retry`."""
         return self._front.wait(self._handle.retry(who=who))
 
-    def fork(self, step: str, **options: Any) -> "BlockingRun[R]":
+    def fork(self, step: str = "", **options: Any) -> "BlockingRun[R]":
         """Start another run that begins where this one was before *step*; the options are those of `RunHandle.fork`."""
         return BlockingRun(self._front, self._front.wait(self._handle.fork(step, **options)))
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """Return the places at which the run had just finished something. See `RunHandle.checkpoints`."""
+        return self._front.wait(self._handle.checkpoints())
+
+    def checkpoint(self, id: str) -> Checkpoint:
+        """Return a checkpoint of the run by its id. See `RunHandle.checkpoint`."""
+        return self._front.wait(self._handle.checkpoint(id))
 
     def history(self) -> list[Recorded]:
         """Return the first thousand events of the run."""

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
+from msgspec import UNSET
 
 from perdure.actors.kernel.payloads import PayloadDecoder
 from perdure.actors.workflows.commands import (
@@ -20,8 +21,10 @@ from perdure.actors.workflows.commands import (
 from perdure.actors.workflows.errors import RunBlockedError, RunCancelledError, RunFailedError
 from perdure.actors.workflows.events import StepCompleted, StepFailed, StepNotDone
 from perdure.actors.workflows.state import RunView
+from perdure.runtime.checkpoints import Checkpoint, find_checkpoint, read_checkpoints
 from perdure.runtime.naming import check_principal, check_signal
 from perdure.runtime.steering import ForkRequest
+from perdure.store.errors import UsageError
 from perdure.store.records import Query, Recorded, StreamId
 
 if TYPE_CHECKING:
@@ -170,17 +173,29 @@ class RunHandle(Generic[R]):
         has_changed: bool = await self._runtime.ask(self._stream, PauseRun(because), principal=who)
         return has_changed
 
-    async def resume(self, *, who: str | None = None) -> bool:
+    async def resume(self, answer: object = UNSET, *, at: str = "", who: str | None = None) -> bool:
         """Let a paused run go on; return False when it was not paused. Durable on return.
 
-        One whose steps have not all ended since it was paused goes on when they have.
+        One whose steps have not all ended since it was paused goes on when they have. A workflow that has paused itself
+        (`ctx.pause`, a step with `pause`) goes on with *answer*, null when left out; one that an operator holds as well
+        is first let go, and resumed where it paused itself if there is an answer.
+
+        Args:
+            answer: what `ctx.pause` returns, or what is put into the data of a definition.
+            at: where it has paused itself, where that is more than one place.
+            who: who says so; written down, not checked.
 
         Raises:
+            ControlRefusedError: there is an answer, and the run has not paused itself, or at several places.
+            WrongAnswerError: the answer does not fit; nothing was recorded.
+            QuestionNotOpenError: the time in which it could be resumed has passed.
             RunClosedError: the run has ended.
+            UnencodableError: the answer cannot be recorded.
             UnknownRunError: there is no such run.
         """
         check_principal(who)
-        has_changed: bool = await self._runtime.ask(self._stream, UnpauseRun(), principal=who)
+        given = None if answer is UNSET else self._runtime.encode(answer, f"the answer to {self.id}").decode()
+        has_changed: bool = await self._runtime.ask(self._stream, UnpauseRun(given, at, who), principal=who)
         return has_changed
 
     async def retry(self, *, who: str | None = None) -> str | None:
@@ -200,10 +215,30 @@ class RunHandle(Generic[R]):
         check_principal(who)
         return await self._runtime.retry_run(self.id, who)
 
+    async def checkpoints(self) -> list[Checkpoint]:
+        """Return the places at which the run had just finished something, oldest first; `fork` begins at any of them.
+
+        A fork has those of the run that it comes from before its own.
+
+        Raises:
+            UnknownRunError: there is no such run.
+        """
+        return await read_checkpoints(self._runtime, self.id)
+
+    async def checkpoint(self, id: str) -> Checkpoint:
+        """Return a checkpoint of the run by its id.
+
+        Raises:
+            UnknownCheckpointError: the run has none of that id.
+            UnknownRunError: there is no such run.
+        """
+        return await find_checkpoint(self._runtime, self.id, id)
+
     async def fork(
         self,
-        step: str,
+        step: str = "",
         *,
+        checkpoint: str = "",
         changed: Mapping[str, object] | None = None,
         id: str | None = None,
         deadline: timedelta | None = None,
@@ -217,6 +252,7 @@ class RunHandle(Generic[R]):
 
         Args:
             step: the key of a step, as `history` and `perdure show` have it.
+            checkpoint: in place of a step: the id of a checkpoint, after which the new run begins.
             changed: arguments of the workflow that are other than this run's, by name; of a definition, entries of its
                 data. Where they change a step that is taken over, the new run is blocked, and says so.
             id: of the new run; a UUIDv7 when left out.
@@ -224,15 +260,17 @@ class RunHandle(Generic[R]):
             who: who asks; this run's principal when left out.
 
         Raises:
-            UnknownRunError, UnknownStepError: there is no such run, or no such step in it.
+            UnknownRunError, UnknownStepError, UnknownCheckpointError: there is no such run, or no such place in it.
             ControlRefusedError: the run was cleaning up by then.
             InvalidArgumentsError, UnencodableError: the changed input does not fit the workflow.
             RunConflictError: the id belongs to another run.
-            UsageError: the id cannot be one.
+            UsageError: the id cannot be one, or the place is not said by exactly one of step and checkpoint.
         """
         check_principal(who)
+        if bool(step) == bool(checkpoint):
+            raise UsageError("a fork begins before a step, or at a checkpoint: say one of fork('key'), checkpoint='ID'")
         data = self._runtime.encode(dict(changed or {}), "the changed input")
-        asked = ForkRequest(step, data, id, deadline, who)
+        asked = ForkRequest(step, data, id, deadline, who, checkpoint)
         return RunHandle(self._runtime, await self._runtime.fork_run(self.id, asked), self._decoder)
 
     async def settle_done(self, step: str, result: object = None) -> None:

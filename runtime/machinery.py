@@ -4,6 +4,7 @@ Not here: what an application asks of it (`app.py`). Invariant: whatever fails w
 is closed again, the log last.
 """
 
+import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Callable
@@ -38,7 +39,7 @@ from perdure.runtime.sandbox.wiring import Wiring
 from perdure.runtime.settings import Settings
 from perdure.runtime.threads import WorkerThreads
 from perdure.runtime.views import views
-from perdure.store.errors import LogWriteError, UsageError
+from perdure.store.errors import LogWriteError, PerdureError, UsageError
 from perdure.store.looking import LogOnlyRead
 from perdure.store.protocols import EventLog
 from perdure.store.reader import LogReader
@@ -77,11 +78,13 @@ class Machinery:
         self._home = home
         self.parts = parts
         self.is_open = False
+        self.failure: LogWriteError | None = None
+        """Why the log takes no more writes, since it was last opened."""
         self.log: EventLog
         self.engine: Engine
         self.system: ActorSystem
         self.reconciler: Reconciler
-        self._threads: WorkerThreads
+        self.threads: WorkerThreads
         self._pid = 0
         """Of the process that opened it: a forked child has a copy, and neither the lock nor the threads."""
         self._wiring: Wiring | None = None
@@ -89,6 +92,7 @@ class Machinery:
         self.attachments: list[Attachment] = []
         """What works beside the runs, in the order in which it is opened; closed in the opposite one, before them."""
         self._attached: list[Attachment] = []
+        self._turn: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     def check_open(self) -> None:
         """Do nothing if it is open, and belongs to this process.
@@ -104,12 +108,19 @@ class Machinery:
 
     # Opening
 
+    def turn(self) -> asyncio.Lock:
+        """Return what those who open it at the same time take turns by."""
+        loop = asyncio.get_running_loop()
+        if self._turn is None or self._turn[0] is not loop:
+            self._turn = (loop, asyncio.Lock())
+        return self._turn[1]
+
     async def open(self) -> None:
         """Open the log and bring back what was going on. See `Runtime.__aenter__`."""
         if self.is_open:
             raise UsageError("this runtime is open already: make another one for another file")
         parts = self.parts
-        self._pid = os.getpid()
+        self._pid, self.failure = os.getpid(), None
         self.log = await self._open_log()
         try:
             if parts.open_log is None:  # only the file's owner, who holds its lock, may have its socket
@@ -140,10 +151,10 @@ class Machinery:
     async def _make_engine(self) -> None:
         parts, log = self.parts, self.log
         await start_clock(parts.clock, log)
-        self._threads = WorkerThreads(parts.settings.worker_threads)
+        self.threads = WorkerThreads(parts.settings.worker_threads)
         if isinstance(parts.clock, HandMoved):
             parts.clock.attach(self._settle)
-        invoker = Invoker(self._threads, parts.redaction, parts.secrets, parts.clock)
+        invoker = Invoker(self.threads, parts.redaction, parts.secrets, parts.clock)
         invoker.prepare = self._prepare_call
         self.engine = Engine(
             parts.tools,
@@ -152,16 +163,30 @@ class Machinery:
             parts.clock,
             park_after=parts.settings.park_after,
             max_active=parts.settings.max_active_runs,
-            queues=parts.queues.values(),
+            queues=(*parts.queues.values(), *self._home.entry_points.queues()),
+            shared=self._home.entry_points.shared(),
         )
         self.engine.agents = parts.agents
-        self.system = make_system(log, self.engine, parts.tools, parts.clock, parts.settings)
+        self.engine.goals = self._home.goals.book
+        interpreters = self._home.events.interpreters
+        self.system = make_system(log, self.engine, parts.tools, parts.clock, parts.settings, interpreters)
 
     async def _wire(self) -> None:
         await self._make_engine()
+        try:
+            await self._begin_life()
+        except BaseException:
+            if self.engine.life:
+                await self.engine.stop(0)
+            with contextlib.suppress(PerdureError):  # what failed is told already
+                await self.system.stop()
+            self.threads.close()
+            raise
+
+    async def _begin_life(self) -> None:
         parts, log = self.parts, self.log
         await begin_life(log, self.system, self.engine)
-        self.reconciler = Reconciler(log, self.engine, parts.clock)
+        self.reconciler = Reconciler(log, self.engine, parts.clock, interrupted=parts.settings.interrupted)
         if (executor := parts.executor) is not None:
             self._wiring = Wiring(self.engine, parts.tools, parts.redaction, executor.backend, executor.config)
             executor.attach(self._wiring.surroundings(self.system))
@@ -169,7 +194,7 @@ class Machinery:
 
     async def _begin(self) -> None:
         parts = self.parts
-        await parts.agents.open(self._threads, parts.clock, self.agent_figures)
+        await parts.agents.open(self.threads, parts.clock, self.agent_figures)
         if parts.executor is not None:
             await parts.executor.start(resume=parts.resume)
         if parts.resume:
@@ -213,7 +238,7 @@ class Machinery:
             await self.system.stop()
         finally:
             await self._hang_up()
-            self._threads.close()
+            self.threads.close()
             await self.log.close()
             self._leave_clock()
 
@@ -233,7 +258,7 @@ class Machinery:
         await self._detach()
         with contextlib.suppress(LogWriteError):
             await self.system.stop()
-        self._threads.close()
+        self.threads.close()
         self._leave_clock()
 
     async def _hang_up(self) -> None:
@@ -251,7 +276,7 @@ class Machinery:
 
     async def _settle(self) -> bool:
         """Wait until no other thread works for this runtime; return whether one did."""
-        return any([await self.log.settle(), await self._threads.flights.settle()])
+        return any([await self.log.settle(), await self.threads.flights.settle()])
 
     def _leave_clock(self) -> None:
         if isinstance(self.parts.clock, HandMoved):
@@ -259,12 +284,15 @@ class Machinery:
 
     def _log_failed(self, error: BaseException) -> None:
         _log.error("the log failed: the runtime stops", error=str(error))
+        failure = LogWriteError(detail=error.detail if isinstance(error, LogWriteError) else str(error))
+        self.failure = failure
         for attachment in self._attached:
             attachment.log_failed()
         if self.is_open:
-            self._fail(LogWriteError(detail=error.detail if isinstance(error, LogWriteError) else str(error)))
+            self._fail(failure)
 
     def _fail(self, failure: LogWriteError) -> None:
+        self.failure = failure
         self.engine.log_failed(failure)
         if self.parts.executor is not None:
             self.parts.executor.log_failed(failure)
@@ -283,5 +311,5 @@ class Machinery:
                 return await check_runs(self.engine, self.log)
             finally:
                 await self.engine.stop(0)
-                self._threads.close()
+                self.threads.close()
                 self._leave_clock()

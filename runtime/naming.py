@@ -42,6 +42,16 @@ def check_conversation(conversation: str | None) -> None:
         raise UsageError(detail)
 
 
+def check_priority(priority: int | None) -> None:
+    """Check a priority; None is none.
+
+    Raises:
+        UsageError: it is out of range.
+    """
+    if priority is not None and (type(priority) is not int or abs(priority) > MAX_PRIORITY):
+        raise UsageError(f"a priority is a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}, not {priority!r}")
+
+
 def check_place(queue: str | None, priority: int, partition: str | None, known: Mapping[str, Queue]) -> None:
     """Check where a run is to wait for its turn; None is nowhere.
 
@@ -55,8 +65,7 @@ def check_place(queue: str | None, priority: int, partition: str | None, known: 
     if queue not in known:
         names = ", ".join(sorted(known)) or "none"
         raise UsageError(f"there is no queue {queue!r}, there are {names}: Runtime(…, queues=[Queue({queue!r}, …)])")
-    if type(priority) is not int or abs(priority) > MAX_PRIORITY:
-        raise UsageError(f"a priority is a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}, not {priority!r}")
+    check_priority(priority)
     if partition is not None and not (0 < len(partition) <= MAX_ID and partition.isprintable()):
         raise UsageError(f"a partition is 1 to {MAX_ID} printable characters, not {partition!r}")
 

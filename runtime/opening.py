@@ -12,12 +12,19 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from perdure.actors.kernel.clock import Clock
-from perdure.actors.kernel.system import ActorSystem
+from perdure.actors.kernel.messages import Effect
+from perdure.actors.kernel.system import ActorSystem, Interpreter
 from perdure.actors.slots.slot import SlotBehavior
 from perdure.actors.slots.trajectory import TrajectoryBehavior
+from perdure.actors.state.conversation import ConversationBehavior
+from perdure.actors.state.goal import GoalBehavior
+from perdure.actors.state.shared_state import SharedStateBehavior
 from perdure.actors.tools.registry import Registry
 from perdure.actors.tools.tool import GiveUpLost, Guard, ToolBehavior
+from perdure.actors.triggers.entry_point import EntryPointBehavior
 from perdure.actors.triggers.listing import ListingBehavior
+from perdure.actors.triggers.schedule import ScheduleBehavior
+from perdure.actors.triggers.subscription import SubscriptionBehavior
 from perdure.actors.triggers.topic import TopicBehavior
 from perdure.actors.workflows.engine import Engine
 from perdure.actors.workflows.queue import QueueBehavior
@@ -37,8 +44,15 @@ async def start_clock(clock: Clock, log: EventLog) -> None:
         clock.start(asyncio.get_running_loop(), newest[0].at if newest else 0)
 
 
-def make_system(log: EventLog, engine: Engine, tools: Registry, clock: Clock, settings: Settings) -> ActorSystem:
-    """Return the actors of a runtime on *log*, none of them in memory yet."""
+def make_system(
+    log: EventLog,
+    engine: Engine,
+    tools: Registry,
+    clock: Clock,
+    settings: Settings,
+    interpreters: Mapping[type[Effect], Interpreter],
+) -> ActorSystem:
+    """Return the actors of a runtime on *log*, none of them in memory yet; *interpreters* are those beside the runs."""
     behaviors = (
         ToolBehavior(Guards(tools)),
         RunBehavior(),
@@ -48,13 +62,19 @@ def make_system(log: EventLog, engine: Engine, tools: Registry, clock: Clock, se
         QueueBehavior(),
         TopicBehavior(),
         ListingBehavior(),
+        SharedStateBehavior(),
+        GoalBehavior(),
+        EntryPointBehavior(),
+        ConversationBehavior(),
+        ScheduleBehavior(),
+        SubscriptionBehavior(),
     )
     return ActorSystem(
         log,
         Codec({kind for behavior in behaviors for kind in behavior.events}),
         clock,
         behaviors,
-        {**engine.interpreters, **engine.exchange.interpreters},
+        {**engine.interpreters, **engine.exchange.interpreters, **interpreters},
         mailbox_bound=settings.mailbox_bound,
         idle_seconds=settings.idle_after.total_seconds(),
     )

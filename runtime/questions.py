@@ -9,10 +9,12 @@ from typing import Any
 import msgspec
 
 from perdure.actors.workflows.asking import argument_digest
+from perdure.actors.workflows.forms import QuestionType, question_type
 from perdure.store.records import Query, Recorded, StreamId
 
 _TYPES = (
     "question-asked", "question-answered", "call-approved", "call-rejected", "question-expired", "question-withdrawn",
+    "pause-reached", "pause-resumed",
 )  # fmt: skip
 
 
@@ -44,6 +46,12 @@ class OpenQuestion(msgspec.Struct, frozen=True):
     """Who has answered, or approved these arguments, so far."""
     is_edited: bool = False
     """Whether somebody changed the arguments that the run asked for."""
+    type: QuestionType = "value"
+    """What kind of answer it takes."""
+    step: str = ""
+    """The step of the run that asks."""
+    paused_at: str = ""
+    """Of a pause of the workflow's own: where."""
 
 
 class _Facts(msgspec.Struct, frozen=True):
@@ -60,6 +68,8 @@ class _Facts(msgspec.Struct, frozen=True):
     by: str = ""
     left: int = 0
     until: int | None = None
+    step: str = ""
+    name: str = ""
 
 
 _decode = msgspec.json.Decoder(_Facts).decode
@@ -86,16 +96,23 @@ class Questions:
             if event.data is None:
                 continue  # erased
             facts = _decode(event.data)
-            if event.type != "question-asked":
+            if event.type not in ("question-asked", "pause-reached"):
                 known = self._open.pop(facts.id, None)
                 if known is not None and facts.left:
                     self._open[facts.id] = _heard(known, facts)
                 continue
             run = event.stream.partition("/")[2]
+            kind = question_type(facts.schema, facts.choices, tool=facts.tool, is_pause=bool(facts.name))
             self._open[facts.id] = OpenQuestion(
                 facts.id, run, facts.text, facts.schema, facts.choices, facts.asked_of, event.at, facts.until,
                 facts.tool, facts.arguments, _digest(facts.tool, facts.arguments), facts.several,
+                type=kind, step=facts.step, paused_at=facts.name,
             )  # fmt: skip
+
+    @property
+    def all(self) -> list[OpenQuestion]:
+        """Those that nobody has answered, expired or not."""
+        return list(self._open.values())
 
     def open(self, now: int) -> list[OpenQuestion]:
         """Return those that may be answered, oldest first; not those whose time has passed."""

@@ -5,7 +5,8 @@ lives.
 """
 
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar, Unpack
 
 import msgspec
 
@@ -17,6 +18,7 @@ from perdure.actors.tools.outcome import Success
 from perdure.actors.workflows.definition import Workflow
 from perdure.actors.workflows.failures import Failures
 from perdure.actors.workflows.state import RunView
+from perdure.runtime.entries.results import ExecutionResult, TriggerOptions
 from perdure.runtime.handle import RunHandle
 from perdure.runtime.options import OptionValues
 from perdure.runtime.questions import OpenQuestion
@@ -24,6 +26,22 @@ from perdure.runtime.steering import ForkRequest
 from perdure.store.records import Query, Recorded, StreamId
 
 R = TypeVar("R")
+
+
+class ScheduleReach(Protocol):
+    """The schedules of a runtime; `Schedules` says what each of these does and raises."""
+
+    async def pause(self, entry: str, because: str = "", *, who: str | None = None) -> bool:
+        """Stop a schedule."""
+        ...
+
+    async def resume(self, entry: str, *, who: str | None = None) -> bool:
+        """Let a schedule go on."""
+        ...
+
+    async def fire_now(self, entry: str, *, who: str | None = None) -> str:
+        """Have a run started now."""
+        ...
 
 
 class Reach(Protocol):
@@ -77,8 +95,47 @@ class Reach(Protocol):
         """Return the figures of defined workflows and of agents."""
         ...
 
-    async def publish(self, type: str, data: object = None, *, id: str | None = None, who: str | None = None) -> bool:
+    async def publish(
+        self,
+        type: str,
+        data: object = None,
+        *,
+        id: str | None = None,
+        who: str | None = None,
+        source: str | None = None,
+        correlation: str | None = None,
+    ) -> bool:
         """Publish an event; return whether it is new."""
+        ...
+
+    @property
+    def schedules(self) -> "ScheduleReach":
+        """The schedules of its entry points."""
+        ...
+
+    async def trigger(
+        self, entry: str, data: Mapping[str, Any] | None = None, **options: Unpack[TriggerOptions]
+    ) -> str:
+        """Start a run by an entry point; return its id."""
+        ...
+
+    async def trigger_and_wait(
+        self,
+        entry: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        timeout: timedelta | float | None = None,
+        **options: Unpack[TriggerOptions],
+    ) -> ExecutionResult | None:
+        """Start a run by an entry point and wait for its end."""
+        ...
+
+    async def cancel_execution(self, entry: str, run: str) -> bool:
+        """Ask for a run of an entry point to be cancelled."""
+        ...
+
+    async def get_execution_result(self, entry: str, run: str) -> ExecutionResult | None:
+        """Return how a run of an entry point ended."""
         ...
 
     async def retry_run(self, run: str, who: str | None) -> str | None:

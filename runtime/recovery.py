@@ -12,6 +12,7 @@ import structlog
 
 from perdure.actors.kernel.clock import SECOND, Clock, Timer
 from perdure.actors.workflows.children import CHILD
+from perdure.actors.workflows.commands import ReportInterrupted
 from perdure.actors.workflows.engine import Engine
 from perdure.actors.workflows.mailbox import ANSWER, SIGNAL
 from perdure.actors.workflows.queue import is_queued
@@ -46,7 +47,8 @@ class WaitingRun(msgspec.Struct, frozen=True):
 class Reconciler:
     """Resumes open runs."""
 
-    def __init__(self, log: EventLog, engine: Engine, clock: Clock) -> None:
+    def __init__(self, log: EventLog, engine: Engine, clock: Clock, *, interrupted: str = "resume") -> None:
+        self._is_to_report = interrupted == "report"
         self._log = log
         self._engine = engine
         self._clock = clock
@@ -75,7 +77,7 @@ class Reconciler:
         now = self._clock.moment().now
         async for page in self._pages(None):
             await self._engine.queues.restore([row.stream for row in page if is_queued(row.waits_on)])
-            await self._resume([row.stream for row in page if not _sleeps(row, now)])
+            await self._resume(await self._unless_reported([row.stream for row in page if not _sleeps(row, now)]))
         self._engine.queues.open()
         await self._arm_next(now)
         await self._engine.exchange.wake_sleepers()
@@ -101,6 +103,23 @@ class Reconciler:
         while page := await self._log.open_streams("run/", after=after, wake_before=wake_before, limit=PAGE):
             yield page
             after = page[-1].stream
+
+    async def _unless_reported(self, streams: Sequence[StreamId]) -> Sequence[StreamId]:
+        """Return the runs that go on; those that were in memory when the process ended are held, if that is wanted."""
+        if not self._is_to_report:
+            return streams
+        report = ReportInterrupted(self._engine.life)
+        asked = [(stream, self._engine.system.ref(stream).ask(report)) for stream in streams]
+        left: list[StreamId] = []
+        for stream, answer in asked:
+            try:
+                if await answer:
+                    _log.warning("a run was interrupted, and is held", run=stream.partition("/")[2])
+                else:
+                    left.append(stream)
+            except PerdureError:
+                left.append(stream)  # it cannot be read: the resume says why
+        return left
 
     async def _resume(self, streams: Sequence[StreamId]) -> None:
         for stream, outcome in await self._engine.resumer.resume_many(streams):

@@ -34,3 +34,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Whether other processes of the same user may reach the runtime (`connect`), over a Unix socket beside the log."""
     redacted_keys: frozenset[str] = REDACTED_KEYS
     """Names whose values never reach the log."""
+    interrupted: Literal["resume", "report"] = "resume"
+    """What becomes of runs that were in memory when the process ended: they go on when the log is opened again, or are
+    held until somebody has them go on (`RunHandle.resume`); those that were stopped in good order go on in any case."""
+    max_concurrent_executions: int = 100
+    """Runs of all entry points at work at a time, beside what each entry point allows; more wait in the log."""
+    execution_result_max: int = 1000
+    """Results of each entry point that can be had, the newest ones; the log keeps all runs."""
+    execution_result_ttl_seconds: float | None = None
+    """How long a result of an entry point can be had; None for as long as it is among the newest."""
+    max_trigger_depth: int = 16
+    """Runs that may lead to one another, each by an event that the one before caused; then a trigger is refused."""
+    webhook_host: str = "127.0.0.1"
+    """Where the runtime listens for webhooks, if it has routes; one without a secret is for this machine only."""
+    webhook_port: int | None = 8080
+    """The port for webhooks; 0 is any that is free; with None the application serves `Runtime.webhooks.app` itself."""

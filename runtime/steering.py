@@ -9,17 +9,21 @@ from typing import Any, Final
 
 import msgspec
 
+from perdure.actors.kernel.messages import Event
 from perdure.actors.kernel.system import ActorSystem
+from perdure.actors.state.shared_state import EMPTY, Shelf, StateChanged, StateMoved
 from perdure.actors.workflows.ancestry import Part, beginning, decoded, read_ancestors, read_first
 from perdure.actors.workflows.commands import RetryRun
 from perdure.actors.workflows.defined.model import defined_by
 from perdure.actors.workflows.errors import ControlRefusedError, UnknownRunError, UnknownStepError
 from perdure.actors.workflows.events import Origin, RunCancelRequested, RunFailed, RunRetried, RunStarted
-from perdure.actors.workflows.links import RunContinued
+from perdure.actors.workflows.holdings import StateWritten
+from perdure.actors.workflows.links import EntryTold, RunContinued
 from perdure.actors.workflows.occurrences import SUBSCRIPTION_EVENTS, EventPlacesMoved
 from perdure.actors.workflows.recording import Recording
 from perdure.actors.workflows.retrying import given_up, plan_retry
 from perdure.actors.workflows.subscriptions import Subscriptions
+from perdure.runtime.checkpoints import Checkpoint
 
 _SHOWN: Final = 20
 """Steps named where one is not known."""
@@ -33,7 +37,7 @@ async def plan_of_retry(system: ActorSystem, run: str) -> RetryRun:
         ControlRefusedError: its code has gone on since the failure.
     """
     part = await _read(system, run)
-    while isinstance(ended := part[-1][0], RunContinued):
+    while isinstance(ended := _end(part), RunContinued):
         run, part = ended.run, await _read(system, ended.run)
     retries = sum(isinstance(event, RunRetried) for event, _ in part)
     if not isinstance(ended, RunFailed):
@@ -42,15 +46,22 @@ async def plan_of_retry(system: ActorSystem, run: str) -> RetryRun:
     return RetryRun(plan_retry(run, Recording(part, inherited).steps, ended.step), retries)
 
 
+def _end(part: Part) -> Event:
+    """Return what ended a run, or what it recorded last: of its end its entry point may have been told."""
+    return next(event for event, _ in reversed(part) if not isinstance(event, EntryTold))
+
+
 class ForkRequest(msgspec.Struct, frozen=True):
     """What an operator asks for; see `RunHandle.fork`."""
 
     step: str
+    """The key of the step before which it begins; empty where *checkpoint* says the place."""
     changed: bytes
     """A JSON object."""
     id: str | None = None
     deadline: timedelta | None = None
     who: str | None = None
+    checkpoint: str = ""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -59,8 +70,8 @@ class Place(msgspec.Struct, frozen=True):
     origin: Origin
     started: RunStarted
     principal: str | None
-    moved: tuple[EventPlacesMoved, ...]
-    """How far the run had come with the events that it waits for."""
+    moved: tuple[EventPlacesMoved | StateMoved, ...]
+    """How far the run had come with the events that it waits for, and the values that it held."""
 
 
 async def place_of_fork(system: ActorSystem, run: str, step: str) -> Place:
@@ -85,8 +96,23 @@ async def place_of_fork(system: ActorSystem, run: str, step: str) -> Place:
         part = await decoded(system, events)
     inherited = await read_ancestors(system, beginning(part).forked_from)
     _check_place(run, step, part[:before], inherited)
-    moved = _held(part[:before]).moved(events[0].position, always=True)
+    moved = _moved(part[:before], events[0].position)
     return Place(Origin(source, before), started, principal, moved)
+
+
+async def place_of_checkpoint(system: ActorSystem, run: str, checkpoint: Checkpoint) -> Place:
+    """Return where *run*, or a run that it was forked from, stood at a checkpoint.
+
+    Raises:
+        ControlRefusedError: it was cleaning up by then.
+    """
+    events = await read_first(system, checkpoint.run)
+    part = await decoded(system, events)
+    inherited = await read_ancestors(system, beginning(part).forked_from)
+    before = part[: checkpoint.version]
+    _check_place(run, checkpoint.step, before, inherited)
+    moved = _moved(before, events[0].position)
+    return Place(Origin(checkpoint.run, checkpoint.version), beginning(part), events[0].principal, moved)
 
 
 def _before(part: Part, step: str) -> int | None:
@@ -101,6 +127,26 @@ def _held(before: Part) -> Subscriptions:
     held = Subscriptions()
     for event, _ in before:
         if isinstance(event, SUBSCRIPTION_EVENTS):
+            held = held.after(event)
+    return held
+
+
+def _moved(before: Part, began_at: int) -> tuple[EventPlacesMoved | StateMoved, ...]:
+    """Return what tells a fork how far the run had come that it begins as."""
+    return (*_held(before).moved(began_at, always=True), *_shelf(before).moved())
+
+
+def _shelf(before: Part) -> Shelf:
+    """Return the values of the run itself; what a step changed counts with the end of the step."""
+    held = EMPTY
+    changes: list[StateChanged] = []
+    for event, _ in before:
+        if isinstance(event, StateChanged) and event.step is not None:
+            changes.append(event)
+        elif isinstance(event, StateWritten):
+            while changes:
+                held = held.after(changes.pop(0))
+        else:
             held = held.after(event)
     return held
 

@@ -29,7 +29,9 @@ SELECT substr(s.name, 5) AS run,
        CASE WHEN last.type IN ('run-failed', 'run-blocked')
             THEN coalesce(last.data ->> '$.error_type', last.data ->> '$.kind') END AS error_type,
        CASE WHEN last.type IN ('run-failed', 'run-blocked')
-            THEN coalesce(last.data ->> '$.error', last.data ->> '$.account') END AS error
+            THEN coalesce(last.data ->> '$.error', last.data ->> '$.account') END AS error,
+       s.id AS number,
+       started.data ->> '$.entrance.entry' AS entry
 FROM streams AS s
 JOIN events AS started ON started.stream = s.id AND started.version = 1
 JOIN events AS last ON last.stream = s.id
@@ -38,7 +40,8 @@ JOIN events AS last ON last.stream = s.id
                         WHERE e.stream = s.id
                           AND e.type NOT IN ('run-paused', 'run-unpaused', 'signal-received', 'question-answered',
                                              'call-approved', 'call-rejected', 'child-ended', 'parent-told', 'event-found',
-                                             'event-places-moved'))
+                                             'pause-resumed', 'run-interrupted',
+                                             'event-places-moved', 'state-changed', 'state-moved', 'entry-told'))
 WHERE s.kind = 'run';
 
 -- One row a child run that a run started. `status` is null while an awaited one has not ended, and of one that is not.

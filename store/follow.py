@@ -19,9 +19,13 @@ async def follow(
 ) -> AsyncIterator[Recorded]:
     """Yield every durable event after *after* that matches, in order and without gaps; ends when the log closes.
 
+    At most *page* events are in memory, or the query's `limit` where that is less.
+
     Raises:
         LogWriteError: a commit failed.
     """
+    if query is not None:
+        page = max(1, min(page, query.limit))
     template = msgspec.structs.replace(query or Query(), limit=page, newest_first=False)
     while await journal.beyond(after):
         # Read up to a known position: when a page is not full, everything up to it was seen and `after` may skip it.

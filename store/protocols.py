@@ -98,7 +98,8 @@ class EventLog(Protocol):
     def tail(self, after: int, query: Query | None = None) -> AsyncIterator[Recorded]:
         """Yield every durable event after a position, for ever, in order and without gaps; ends when the log closes.
 
-        Waits without polling. *query* narrows (its `after`, `limit` and `newest_first` are ignored).
+        Waits without polling. *query* narrows (its `after` and `newest_first` are ignored); its `limit` bounds the
+        events that are read ahead of who takes them.
         """
         ...
 

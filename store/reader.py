@@ -211,6 +211,8 @@ def _connect(path: Path, options: str) -> sqlite3.Connection:
     connection = sqlite3.connect(f"{path.as_uri()}?{options}", uri=True, isolation_level=None, timeout=BUSY_SECONDS)
     try:
         connection.executescript("PRAGMA query_only = ON; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY;")
+        # SQLite makes these two tables when a connection first names them, which `_authorize` would take for a write.
+        connection.execute("SELECT count(*) FROM json_each('[]'), json_tree('[]')").fetchone()
         application_id, found, tables = connection.execute(queries()["identity"]).fetchone()
         check_identity(path, application_id, found, tables, may_be_new=False)
     except BaseException:

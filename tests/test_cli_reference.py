@@ -7,14 +7,21 @@ import pytest
 
 from perdure.actors.slots.slot import SlotBehavior
 from perdure.actors.slots.trajectory import TrajectoryBehavior
+from perdure.actors.state.conversation import ConversationBehavior
+from perdure.actors.state.goal import GoalBehavior
+from perdure.actors.state.shared_state import SharedStateBehavior
 from perdure.actors.tools.tool import ToolBehavior
+from perdure.actors.triggers.entry_point import EntryPointBehavior
 from perdure.actors.triggers.listing import ListingBehavior
+from perdure.actors.triggers.schedule import ScheduleBehavior
+from perdure.actors.triggers.subscription import SubscriptionBehavior
 from perdure.actors.triggers.topic import TopicBehavior
 from perdure.actors.workflows.events import RUN_EVENTS
 from perdure.runtime.cli import perdure
 from perdure.runtime.cli.artifacts import artifacts
 from perdure.runtime.cli.breakers import breakers
 from perdure.runtime.cli.exits import Exit
+from perdure.runtime.cli.schedules import schedules
 from perdure.runtime.cli.slots import slots
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "cli.md"
@@ -39,7 +46,7 @@ def test_every_exit_code_stands_in_the_reference() -> None:
     assert [code for code in Exit if f"\n| {code.value} | " not in reference] == []
 
 
-GROUPS = (breakers, slots, artifacts)
+GROUPS = (breakers, schedules, slots, artifacts)
 
 
 @pytest.mark.parametrize(
@@ -56,12 +63,18 @@ def test_every_subcommand_and_each_of_its_options_stands_in_the_reference(group:
 
 
 EVENTS = [
+    *ConversationBehavior.events,
     *TopicBehavior.events,
+    *SubscriptionBehavior.events,
     *ListingBehavior.events,
+    *ScheduleBehavior.events,
     *ToolBehavior.events,
     *RUN_EVENTS,
     *SlotBehavior.events,
     *TrajectoryBehavior.events,
+    *SharedStateBehavior.events,
+    *GoalBehavior.events,
+    *EntryPointBehavior.events,
 ]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -170,10 +171,10 @@ def test_a_coding_task_lints_in_a_slot_and_a_second_time_runs_no_command(place: 
     assert second == first
 
 
-def command(*arguments: str, cwd: Path) -> str:
+def command(*arguments: str, cwd: Path, db: str = "payments.db") -> str:
     """Return what the command line prints."""
     ended = subprocess.run(
-        [sys.executable, "-m", "perdure", *arguments, "--db", "payments.db"],
+        [sys.executable, "-m", "perdure", *arguments, "--db", db],
         cwd=cwd, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -196,6 +197,23 @@ def test_a_payment_that_a_person_rejected_is_not_made(tmp_path: Path) -> None:
     command("answer", "invoice-7:approve#1", "--reject", "too much", cwd=tmp_path)
 
     assert run("approval.py", cwd=tmp_path) == "not paid: rejected too much\n"
+
+
+def test_a_delivery_becomes_a_comment_once_a_person_approved_it(tmp_path: Path) -> None:
+    waits = run("webhook.py", "0.5", cwd=tmp_path)
+    command("answer", "issues:72d3162e-0001:approve#1", "--approve", "--who", "eve", cwd=tmp_path, db="issues.db")
+    posted = run("webhook.py", "10", cwd=tmp_path)
+
+    assert waits.splitlines() == [
+        "forged: 401 {'error': 'Invalid signature'}",
+        "signed: 202 {'status': 'accepted'}",
+        "waits for maintainers: perdure answer issues:72d3162e-0001:approve#1 --approve --db issues.db",
+    ]
+    assert posted.splitlines()[1:] == ["signed: 200 {'status': 'duplicate'}", "commented on issue 7, approved by eve"]
+    comment = (tmp_path / "comments.md").read_text(encoding="utf-8")
+    assert comment.count("## Issue 7") == 1
+    assert re.search(r"^- json/decoder.py: decode has \d+ lines$", comment, re.MULTILINE)
+    assert "- json/nowhere.py: the standard library has no such file" in comment
 
 
 def told(printed: str, order: str) -> list[str]:
@@ -278,3 +296,46 @@ def test_the_investigation_runs_from_the_command_line(tmp_path: Path) -> None:
 
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout)["final_data"]["anomalies_found"] > 0
+
+
+def test_a_chain_of_events_ships_every_order_once_however_often_it_is_started(tmp_path: Path) -> None:
+    first = run("chain.py", cwd=tmp_path).splitlines()
+    again = run("chain.py", cwd=tmp_path).splitlines()
+
+    shipped = [f"o-{number} is shipped, 2 events after it was placed" for number in (1, 2, 3)]
+    assert sorted(first) == ["a large order: o-2", *shipped]
+    assert again == shipped
+    with LogReader.open(tmp_path / "chain.db") as reader:
+        types = [event.stream for event in reader.read(Query(types=("event-published",)))]
+    assert sorted(types) == sorted(
+        ["topic/order.placed", "topic/order.paid", "topic/order.shipped"] * 3 + ["topic/order.large"]
+    )
+
+
+def test_a_goal_is_as_far_as_its_letters_went(tmp_path: Path) -> None:
+    printed = run("goal.py", cwd=tmp_path)
+
+    assert printed.splitlines()[-1] == "87% by 5 runs; violations: {'budget': 1}"
+
+
+def test_a_report_is_made_each_night_and_once_for_those_without_the_program(tmp_path: Path) -> None:
+    printed = run("nightly.py", "--week", cwd=tmp_path)
+
+    assert printed.splitlines() == [
+        "Files on Thu 26 March 02:30",
+        "Files on Fri 27 March 02:30",
+        "Files on Sat 28 March 02:30",
+        "Files on Sun 29 March 03:00",  # the clocks went from 02:00 to 03:00
+        "Files on Tue 31 March 02:30, nights made up for: 1",
+        "Files on Wed 01 April 02:30",
+    ]
+
+
+def test_a_report_is_made_now_and_the_next_one_is_due_at_night(tmp_path: Path) -> None:
+    (tmp_path / "one.txt").touch()
+    (tmp_path / "two.txt").touch()
+
+    printed = run("nightly.py", cwd=tmp_path)
+
+    assert printed.splitlines()[1] == "next: 02:30 in Berlin"
+    assert (tmp_path / "report.md").read_text(encoding="utf-8").endswith("\n\n- .txt: 2\n")

@@ -67,6 +67,8 @@ class ActorSystem:
         self._mailbox_bound = mailbox_bound
         self._thread = threading.get_ident()
         self._is_open = True
+        self.observer: Callable[[Unit, Ticket], None] | None = None
+        """Told of each unit right after it was appended, before it is durable; must not raise."""
         self._passing = TURN
         """How many messages may still pass by empty mailboxes in this turn of the loop."""
 
@@ -115,6 +117,8 @@ class ActorSystem:
             unit = Unit(tuple(appends), moment.now, correlation, causation, principal, tuple(blobs))
             ticket = self.log.append(unit, is_refusable=is_refusable)
             _swap(moved, appends, moment, ticket)
+            if self.observer is not None:
+                self.observer(unit, ticket)
             if effects:
                 effects = [(shell, effect.placed(self.log.position)) for shell, effect in effects]
         if effects:

@@ -22,13 +22,21 @@ _IDS_A_PAGE: Final = 100
 _TYPE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,59}")
 
 
-class EventPublished(Event, frozen=True, tag="event-published"):
+class EventPublished(Event, frozen=True, omit_defaults=True, tag="event-published"):
     """Somebody published an event of the stream's type; `id` begins with # when the publisher gave none."""
 
     id: str
     data: msgspec.Raw
     run: str | None = None
     """The run that published it, if it was one."""
+    source: str | None = None
+    """Who published it: an entry point, a webhook's route, or what the publisher calls itself."""
+    node: str | None = None
+    """The step of the run that published it."""
+    correlation: str | None = None
+    """What the publisher ties it to; null of a run that came in by itself: its id."""
+    depth: int = 0
+    """How many events led to it."""
 
 
 class EventsDelivered(Event, frozen=True, tag="events-delivered"):
@@ -43,6 +51,10 @@ class Publish(Command, frozen=True, tag="publish"):
     data: msgspec.Raw
     id: str | None = None
     run: str | None = None
+    source: str | None = None
+    node: str | None = None
+    correlation: str | None = None
+    depth: int = 0
 
 
 class MarkDelivered(Command, frozen=True, tag="mark-delivered"):
@@ -151,7 +163,15 @@ def _publish(state: TopicState, command: Publish, moment: Moment) -> Decision[bo
         if known is not None:
             return Decision((), reply=False)
     number = state.published + 1
-    published = EventPublished(command.id or f"#{number}", command.data, command.run)
+    published = EventPublished(
+        command.id or f"#{number}",
+        command.data,
+        command.run,
+        command.source,
+        command.node,
+        command.correlation,
+        command.depth,
+    )
     announce = Announce(number, published.id, command.data, command.run, moment.now)
     return Decision((published,), reply=True, effects=(announce,))
 

@@ -109,13 +109,20 @@ def holds(either: Sequence[Where], data: Any) -> bool:
 
 def _check(one: On) -> None:
     check_type(one.type)
+    checked_where(one.where, one.type)
+
+
+def checked_where(where: Where, what: str) -> None:
+    """Check conditions on the data of an event.
+
+    Raises:
+        UsageError: they are no JSON object, or have a fault.
+    """
     try:
-        plain = msgspec.json.decode(msgspec.json.encode(one.where))
+        plain = msgspec.json.decode(msgspec.json.encode(where))
     except (TypeError, ValueError, msgspec.MsgspecError) as error:
-        raise UsageError(f"the conditions on {one.type} are not JSON: {error}") from error
+        raise UsageError(f"the conditions on {what} are not JSON: {error}") from error
     if not isinstance(plain, dict):
-        raise UsageError(f'the conditions on {one.type} are an object such as {{"if": "amount", "gt": 100}}')
+        raise UsageError(f'the conditions on {what} are an object such as {{"if": "amount", "gt": 100}}')
     if faults := list(faults_in(plain, "where", {})):
-        raise UsageError(
-            f"the conditions on {one.type} have faults: {'; '.join(f'{f.path}: {f.text}' for f in faults)}"
-        )
+        raise UsageError(f"the conditions on {what} have faults: {'; '.join(f'{f.path}: {f.text}' for f in faults)}")

@@ -17,6 +17,8 @@ from perdure.actors.workflows.errors import WrongAnswerError
 from perdure.actors.workflows.events import (
     CallApproved,
     CallRejected,
+    PauseReached,
+    PauseResumed,
     QuestionAnswered,
     QuestionAsked,
 )
@@ -54,6 +56,10 @@ class Asked(msgspec.Struct, frozen=True):
     by: tuple[str, ...] = ()
     """Who answered or approved so far."""
     answers: tuple[str, ...] = ()
+    paused_at: str = ""
+    """Of a pause of the workflow's own: where; empty for a question."""
+    result: str = "null"
+    """What a workflow that paused itself had come to."""
 
     def after(self, event: Event) -> "Asked":
         """Return what is open after somebody said something that was not the last word."""
@@ -71,6 +77,8 @@ class Asked(msgspec.Struct, frozen=True):
 
     def outcome(self, event: Event) -> msgspec.Raw:
         """Return what the workflow is told after the last word."""
+        if isinstance(event, PauseResumed):
+            return event.answer
         if isinstance(event, QuestionAnswered):
             return event.answer if self.several == 1 else _listed(self.after(event).answers)
         end = self.after(event)
@@ -85,8 +93,11 @@ class Asked(msgspec.Struct, frozen=True):
         return msgspec.Raw(msgspec.json.encode(verdict))
 
 
-def opened(event: QuestionAsked) -> Asked:
+def opened(event: QuestionAsked | PauseReached) -> Asked:
     """Return the question that *event* opens."""
+    if isinstance(event, PauseReached):
+        schema, result = bytes(event.schema).decode(), bytes(event.result).decode()
+        return Asked(event.id, schema, "null", event.until, paused_at=event.name, result=result)
     return Asked(
         event.id,
         bytes(event.schema).decode(),
@@ -98,8 +109,8 @@ def opened(event: QuestionAsked) -> Asked:
     )
 
 
-def answered(step: str, asked: Asked, command: AnswerQuestion) -> QuestionAnswered:
-    """Return the fact that an answer is.
+def answered(step: str, asked: Asked, command: AnswerQuestion) -> QuestionAnswered | PauseResumed:
+    """Return the fact that an answer is, to a question or to what a pause waits for.
 
     Raises:
         WrongAnswerError: it is not taken.
@@ -108,6 +119,8 @@ def answered(step: str, asked: Asked, command: AnswerQuestion) -> QuestionAnswer
         raise _wrong(asked, "it asks for an approval: approve it or reject it")
     if reason := _misfit(asked, command.answer):
         raise _wrong(asked, reason)
+    if asked.paused_at:
+        return PauseResumed(step, asked.id, command.answer, command.who or "")
     if asked.several > 1:
         _check_person(asked, command.who)
     left = asked.several - len(asked.by) - 1

@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from perdure.actors.kernel.messages import Command, Effect
+from perdure.actors.state.shared_state import ChangeState, StateMoved
 from perdure.actors.workflows.entrance import Entrance
 from perdure.actors.workflows.events import (
     Origin,
@@ -20,7 +21,8 @@ from perdure.actors.workflows.events import (
     StepFailed,
     StepNotDone,
 )
-from perdure.actors.workflows.links import Chain, ChildEnded, Parent, ParentTold, RunContinued
+from perdure.actors.workflows.holdings import StateWritten
+from perdure.actors.workflows.links import Chain, ChildEnded, EntryTold, Parent, ParentTold, RunContinued
 from perdure.actors.workflows.occurrences import EventPlacesMoved
 
 
@@ -41,8 +43,8 @@ class StartRun(Command, frozen=True, tag="start-run"):
     """The queue that it is to wait in; without one it runs at once."""
     parent: Parent | None = None
     chain: Chain | None = None
-    mail: tuple[SignalReceived | EventPlacesMoved, ...] = ()
-    """Signals that came before it started, to the run that it goes on for."""
+    mail: tuple[SignalReceived | EventPlacesMoved | StateMoved, ...] = ()
+    """Signals that came before it started, to the run that it goes on for, and what else that had."""
     entrance: Entrance | None = None
     """By which entry point it comes in."""
 
@@ -59,11 +61,21 @@ class Note(Command, frozen=True, tag="note"):
     fact: RunFact
 
 
+class WriteState(Command, frozen=True, tag="write-state"):
+    """Record that the run's own code changes values of the run."""
+
+    fact: StateWritten
+    change: ChangeState
+
+
 class EndRun(Command, frozen=True, tag="end-run"):
-    """Record the end of the run, of which its parent, if it has one that waits, is told in the same unit."""
+    """Record the end of the run, of which its parent, if it has one that waits, is told in the same unit.
+
+    So is the entry point that started it.
+    """
 
     fact: RunCompleted | RunFailed | RunCancelled | RunContinued
-    told: ParentTold | None = None
+    told: ParentTold | EntryTold | None = None
 
 
 class EndChild(Command, frozen=True, tag="end-child"):
@@ -74,6 +86,12 @@ class EndChild(Command, frozen=True, tag="end-child"):
 
 class TellParent(Command, frozen=True, tag="tell-parent"):
     """Note that the parent was told how this run ended; answered with whether that is news."""
+
+
+class TellEntry(Command, frozen=True, tag="tell-entry"):
+    """Note that the entry point was told how this run ended."""
+
+    fact: EntryTold
 
 
 class CancelRun(Command, frozen=True, tag="cancel-run"):
@@ -90,6 +108,18 @@ class PauseRun(Command, frozen=True, tag="pause-run"):
 
 class UnpauseRun(Command, frozen=True, tag="unpause-run"):
     """Let a paused run go on; answered with whether that changed anything."""
+
+    answer: str | None = None
+    """JSON, for a workflow that has paused itself; null when left out."""
+    at: str = ""
+    """Where it has paused itself; empty: at the only place."""
+    who: str | None = None
+
+
+class ReportInterrupted(Command, frozen=True, tag="report-interrupted"):
+    """Hold the run if the process ended while it was in memory in a former life; answered with whether it is held."""
+
+    life: int
 
 
 class RetryRun(Command, frozen=True, tag="retry-run"):

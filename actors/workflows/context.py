@@ -12,6 +12,7 @@ import structlog
 
 from perdure.actors.kernel.clock import SECOND
 from perdure.actors.kernel.spans import span_of
+from perdure.actors.state.view import StateView
 from perdure.actors.tools.definition import Done, EffectClass, Tool
 from perdure.actors.tools.retry import Retry
 from perdure.actors.triggers.wanted import On, PublishedEvent, Where
@@ -23,12 +24,16 @@ from perdure.actors.workflows.definition import Workflow, check_workflow, digest
 from perdure.actors.workflows.errors import Continuing, StepFailedError
 from perdure.actors.workflows.events import StepKind, TimerFired, TimerSet, ValueRecorded
 from perdure.actors.workflows.fork import Fork
+from perdure.actors.workflows.forms import AnswerForm
+from perdure.actors.workflows.goals import Pursuit
 from perdure.actors.workflows.listening import After, EventWait, publish_event, take_event
 from perdure.actors.workflows.logger import RunLogger
 from perdure.actors.workflows.offspring import ChildCall, ChildRun, child_deadline, run_child, start_child
 from perdure.actors.workflows.parts import bound, opened_parts
+from perdure.actors.workflows.pausing import PausePlace, pause_at
 from perdure.actors.workflows.saga import Saga
 from perdure.actors.workflows.scopes import Limit, Race
+from perdure.actors.workflows.sharing import WorkflowState
 from perdure.actors.workflows.steps import begin_step
 from perdure.actors.workflows.waiting import Question, ask_people, take_signal
 from perdure.store.errors import UsageError
@@ -354,7 +359,7 @@ class Context:
         self,
         text: str,
         *,
-        of: type[T],
+        of: type[T] | AnswerForm[T],
         choices: Sequence[T] | None = None,
         timeout: timedelta | None = None,
         to: str | Sequence[str] = (),
@@ -365,7 +370,7 @@ class Context:
         self,
         text: str,
         *,
-        of: type[T],
+        of: type[T] | AnswerForm[T],
         choices: Sequence[T] | None = None,
         timeout: timedelta | None = None,
         to: str | Sequence[str] = (),
@@ -375,7 +380,7 @@ class Context:
         self,
         text: str,
         *,
-        of: type[T],
+        of: type[T] | AnswerForm[T],
         choices: Sequence[T] | None = None,
         timeout: timedelta | None = None,
         to: str | Sequence[str] = (),
@@ -385,7 +390,8 @@ class Context:
 
         Args:
             text: the question.
-            of: the type of the answer; what does not fit is refused where it is given.
+            of: the type of the answer, or a form: `FreeText(…)`, `Choice("red", "green")`, `Confirm()`, `Form(…)`. What
+                does not fit is refused where it is given.
             choices: the only answers that are taken.
             timeout: how long the question is open; for ever when left out.
             to: who is asked. It is written down for those who list questions, not checked.
@@ -399,8 +405,65 @@ class Context:
         try:
             key = self._wait_key(branch, "ask")
             addressed = (to,) if isinstance(to, str) else tuple(to)
-            question = Question(text, of, choices, timeout, addressed, several)
+            question = Question.of_people(text, of, choices, timeout, addressed, several)
             return await ask_people(self._driver, branch, key, question)  # type: ignore[no-any-return] # decoded as T
+        finally:
+            branch.is_inside = False
+
+    @overload
+    async def pause(
+        self,
+        name: str,
+        *,
+        of: type[T] | AnswerForm[T],
+        result: object = None,
+        text: str = "",
+        to: str | Sequence[str] = (),
+        timeout: timedelta | None = None,
+    ) -> T: ...
+    @overload
+    async def pause(
+        self,
+        name: str,
+        *,
+        result: object = None,
+        text: str = "",
+        to: str | Sequence[str] = (),
+        timeout: timedelta | None = None,
+    ) -> Any: ...
+    async def pause(
+        self,
+        name: str,
+        *,
+        of: Any = Any,
+        result: object = None,
+        text: str = "",
+        to: str | Sequence[str] = (),
+        timeout: timedelta | None = None,
+    ) -> Any:
+        """Pause the run here until somebody resumes it, and return the answer that they resume it with.
+
+        `run.resume(answer)`, `perdure resume RUN --answer JSON`, or an answer to the question that it is. A run that
+        only waits for that is `paused`, which is no end; it leaves memory.
+
+        Args:
+            name: what the place is called: `RunView.paused_at`.
+            of: the type of the answer, or a form, as of `ask`; any JSON, null included, when left out.
+            result: what the workflow has come to so far, for those who look at it (`RunView.result`).
+            text: what people are told.
+            to: who is asked. It is written down, not checked.
+            timeout: how long it may be paused; for ever when left out.
+
+        Raises:
+            StepFailedError: nobody resumed it in time; `error_type` is `TimeoutError`. The same live and replayed.
+            UsageError: the name cannot be one, or the type cannot be read from JSON.
+            UnencodableError, PayloadTooLargeError: the result cannot be recorded; the run does not pause.
+        """
+        branch = enter()
+        try:
+            key = self._wait_key(branch, "pause")
+            place = PausePlace(name, result, of, text, (to,) if isinstance(to, str) else tuple(to), timeout)
+            return await pause_at(self._driver, branch, key, place)
         finally:
             branch.is_inside = False
 
@@ -574,6 +637,25 @@ class Context:
             run=None if options.id is None else checked_run_id(options.id),
             deadline=child_deadline(driver, shorter(options.deadline, workflow.timeout), is_awaited=is_awaited),
         )
+
+    @property
+    def state(self) -> StateView:
+        """The values that this run shares with others, as far as it sees them; every call is a recorded step.
+
+        `await ctx.state.update("seen", lambda n: n + 1, default=0, scope="global")`. How much it sees is said by the
+        entry point that the run came by (`isolation`); a run that came by none is `shared`, and has the name of its
+        workflow for its `stream`. What is written in one call is in one unit with the step. See `StateView`.
+        """
+        return WorkflowState(self._driver, self._options.key)
+
+    def goal(self, id: str) -> Pursuit:
+        """Return a goal, for the run to say what it decides for it and what comes of that; see `Pursuit`.
+
+        `decision = await ctx.goal("mail").decide("send it", criteria=["sent"])`, and later
+        `await ctx.goal("mail").outcome(decision, success=True)`. Each is a recorded step, in one unit with what the
+        goal has of it: it is counted once, also across crashes.
+        """
+        return Pursuit(self._driver, id, self._options.key)
 
     def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
         """End this run and go on as a new one of the same workflow with this input, and an empty history.

@@ -16,6 +16,7 @@ from perdure.actors.kernel.messages import Command
 from perdure.actors.kernel.payloads import encode_payload
 from perdure.actors.kernel.shell import Shell
 from perdure.actors.kernel.system import Transaction
+from perdure.actors.state.seen import Seen
 from perdure.actors.tools.outcome import recordable
 from perdure.actors.workflows.account import arguments_beside
 from perdure.actors.workflows.branch import CURRENT, Branch, guarded
@@ -100,6 +101,7 @@ class Driver:
         self._limits: Limits | None = None
         self._versions: Versions | None = None
         self._offspring: Offspring | None = None
+        self._seen: Seen | None = None
         self.events_seen: dict[str, int] = {}
         """Up to which position the waits for events had passed over them when they left."""
         self._workflow = workflow
@@ -139,6 +141,13 @@ class Driver:
         if self._versions is None:
             self._versions = Versions()
         return self._versions
+
+    @property
+    def seen(self) -> Seen:
+        """What its code has seen of shared values that others may change."""
+        if self._seen is None:
+            self._seen = Seen(self.recording.sightings or ())
+        return self._seen
 
     @property
     def offspring(self) -> Offspring:
@@ -504,7 +513,7 @@ class Driver:
         dues = [w.due for w in self._waits.values() if w.due is not None]
         dues.extend(() if self._limits is None else self._limits.dues)
         ons = {w.on for w in self._waits.values()}
-        waits_on = next((on for on in (ATTENTION, ANSWER, SIGNAL, EVENT, CHILD) if on in ons), None)
+        waits_on = next((on for on in (ATTENTION, ANSWER, SIGNAL, EVENT, CHILD, PAUSED) if on in ons), None)
         if self.deadline is not None and not self._is_overdue:
             dues.append(self.deadline)
         if any(w.woken.done() for w in self._waits.values()) or any(due <= horizon for due in dues):
@@ -513,7 +522,7 @@ class Driver:
             return  # a cancel is on its way to branches that do not know of it yet
         if self._offspring is not None and self._offspring.is_expecting():
             return
-        mail_for = tuple(w.step for w in self._waits.values() if w.on in (ANSWER, SIGNAL))
+        mail_for = tuple(w.step for w in self._waits.values() if w.on in (ANSWER, SIGNAL, PAUSED))
         children_of = tuple(w.step for w in self._waits.values() if w.on == CHILD)
         doubts = tuple(step for w in self._waits.values() if w.on == ATTENTION for step in (w.step, *w.others))
         parking = Parking(min(dues, default=None), waits_on, mail_for, children_of, doubts, is_cancelled)

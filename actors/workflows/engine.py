@@ -17,6 +17,7 @@ from perdure.actors.kernel.messages import Effect
 from perdure.actors.kernel.payloads import encode_payload
 from perdure.actors.kernel.shell import Shell
 from perdure.actors.kernel.system import ActorSystem, Interpreter
+from perdure.actors.state.goals import GoalBook
 from perdure.actors.tools.invoke import Invoker
 from perdure.actors.tools.registry import Registry
 from perdure.actors.triggers.exchange import Exchange
@@ -39,7 +40,7 @@ from perdure.actors.workflows.errors import UnknownWorkflowError
 from perdure.actors.workflows.failures import Failures
 from perdure.actors.workflows.kin import Kin
 from perdure.actors.workflows.queue import Queue
-from perdure.actors.workflows.queues import Queues, queued
+from perdure.actors.workflows.queues import Queues, Shared, queued
 from perdure.actors.workflows.recording import Recording
 from perdure.actors.workflows.resuming import Resumer
 from perdure.actors.workflows.state import ATTENTION, CLOSED, RunState, RunView, view
@@ -56,7 +57,7 @@ _log = structlog.get_logger("perdure.runs")
 class Engine:
     """Drives the runs that are in memory."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is made of, made in one place
         self,
         tools: Registry,
         workflows: Mapping[str, Workflow[..., Any]],
@@ -66,16 +67,19 @@ class Engine:
         park_after: timedelta,
         max_active: int,
         queues: Iterable[Queue] = (),
+        shared: Shared | None = None,
     ) -> None:
         self.toolbox = Toolbox(tools)
         self.resumer = Resumer(self)
         self.kin = Kin(self)
         self.exchange = Exchange(clock)
         self.exchange.on_idle = self.check_idle
-        self.queues = Queues(self, queues)
+        self.queues = Queues(self, queues, shared)
         self.workflows = workflows
         self.agents: Agents
         """Whom steps of definitions call."""
+        self.goals = GoalBook()
+        """What runs may pursue."""
         self.invoker = invoker
         self.redaction = invoker.redaction
         self.clock = clock

@@ -13,6 +13,9 @@ Isolation: TypeAlias = Literal["isolated", "shared", "synchronized"]
 TriggerKind: TypeAlias = Literal["api", "manual", "webhook", "event", "schedule"]
 """Why an entry point started a run."""
 
+EndStatus: TypeAlias = Literal["completed", "failed", "cancelled"]
+"""How a run ends."""
+
 
 class Entrance(msgspec.Struct, frozen=True, omit_defaults=True):
     """The entry point that started a run, and why."""
@@ -27,3 +30,5 @@ class Entrance(msgspec.Struct, frozen=True, omit_defaults=True):
     """How many runs led to this one, each by an event that the one before it caused."""
     cause: int | None = None
     """The position of the event that triggered it."""
+    before: EndStatus | None = None
+    """Of a run that goes on for one that was tried again: how that had ended before, as its entry point was told."""

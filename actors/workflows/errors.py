@@ -147,6 +147,16 @@ class UnknownStepError(RunError, LookupError):
     known: str
 
 
+class UnknownCheckpointError(RunError, LookupError):
+    """The run has no checkpoint of that id."""
+
+    message = "run {run} has no checkpoint {checkpoint!r}; it has {known}"
+    run: str
+    checkpoint: str
+    known: str
+    """How many it has, and the id of the latest."""
+
+
 class RunContinuedError(RunError):
     """The run goes on as another one; handles follow it by themselves."""
 

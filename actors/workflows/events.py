@@ -4,8 +4,11 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from perdure.actors.state.shared_state import StateChanged, StateMoved
 from perdure.actors.tools.breaker import RefusedBy
 from perdure.actors.workflows.entrance import Entrance
+from perdure.actors.workflows.goal_facts import GoalTold
+from perdure.actors.workflows.holdings import HOLDING_EVENTS, StateConflicted, StateRead, StateRefused, StateWritten
 from perdure.actors.workflows.links import LINK_EVENTS, Chain, ChildCancelRequested, ChildRefused, ChildStarted, Parent
 from perdure.actors.workflows.occurrences import (
     SUBSCRIPTION_EVENTS,
@@ -74,6 +77,8 @@ class RunResumed(Event, frozen=True, tag="run-resumed"):
     is_alone: bool
     """Whether no other suspect runs beside it, so that a crash can only be its doing."""
     in_flight: tuple[str, ...]
+    interrupted: bool = False
+    """Whether the process ended while the run was in memory, with a step in flight or not."""
 
 
 class RunSuspended(Event, frozen=True, tag="run-suspended"):
@@ -115,6 +120,15 @@ class RunPaused(Event, frozen=True, tag="run-paused"):
 
 class RunUnpaused(Event, frozen=True, tag="run-unpaused"):
     """An operator lets the run go on."""
+
+
+class RunInterrupted(Event, frozen=True, tag="run-interrupted"):
+    """The process ended while the run was in memory, and the runtime was told to report that: the run is held.
+
+    It goes on when somebody resumes it; recorded when the log is opened again.
+    """
+
+    in_flight: tuple[str, ...]
 
 
 class RunRetried(Event, frozen=True, tag="run-retried"):
@@ -475,6 +489,33 @@ class QuestionWithdrawn(Event, frozen=True, tag="question-withdrawn"):
     id: str
 
 
+class PauseReached(Event, frozen=True, omit_defaults=True, tag="pause-reached"):
+    """The workflow paused itself at `name`, having come to `result`; it goes on with what it is resumed with.
+
+    Until then it is an open question, whose answer must fit `schema` (JSON Schema).
+    """
+
+    step: str
+    branch: str
+    id: str
+    name: str
+    schema: msgspec.Raw
+    digest: str
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    text: str = ""
+    asked_of: tuple[str, ...] = ()
+    until: int | None = None
+
+
+class PauseResumed(Event, frozen=True, tag="pause-resumed"):
+    """Somebody, the event's principal, resumed a workflow that had paused itself, with this answer."""
+
+    step: str
+    id: str
+    answer: msgspec.Raw
+    by: str = ""
+
+
 RunFact: TypeAlias = (
     RunSuspended | RunParked | RunBlocked | RunCompleted | RunFailed | RunCancelled
     | StepStarted | AttemptStarted | AttemptFailed | AttemptRefused | AttemptDelayed
@@ -483,9 +524,10 @@ RunFact: TypeAlias = (
     | TimerSet | TimerFired | BranchesOpened | BranchesFailed
     | RaceWon | TimeoutSet | TimeoutPassed | VersionChosen
     | SignalAwaited | SignalTaken | SignalExpired | SignalWaitWithdrawn
-    | QuestionAsked | QuestionExpired | QuestionWithdrawn
+    | QuestionAsked | QuestionExpired | QuestionWithdrawn | PauseReached
     | ChildStarted | ChildRefused | ChildCancelRequested
     | EventSent | EventAwaited | EventTaken | EventExpired | EventWaitWithdrawn
+    | StateRead | StateWritten | StateConflicted | StateRefused | GoalTold
 )  # fmt: skip
 """What the run's own code reports, as opposed to what others ask of it."""
 
@@ -499,5 +541,6 @@ RUN_EVENTS: tuple[type[Event], ...] = (
     RaceWon, TimeoutSet, TimeoutPassed, VersionChosen,
     SignalReceived, SignalAwaited, SignalTaken, SignalExpired, SignalWaitWithdrawn,
     QuestionAsked, QuestionAnswered, CallApproved, CallRejected, QuestionExpired, QuestionWithdrawn,
-    *LINK_EVENTS, EventSent, *SUBSCRIPTION_EVENTS,
+    RunInterrupted, PauseReached, PauseResumed,
+    *LINK_EVENTS, EventSent, *SUBSCRIPTION_EVENTS, *HOLDING_EVENTS, StateChanged, StateMoved, GoalTold,
 )  # fmt: skip

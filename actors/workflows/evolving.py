@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 
 from perdure.actors.kernel.messages import Event
+from perdure.actors.state.operations import shelf_or_empty
+from perdure.actors.state.shared_state import StateChanged, StateMoved
 from perdure.actors.workflows.children import CHILD_EVENTS
 from perdure.actors.workflows.events import (
     AttemptDelayed,
@@ -20,6 +22,7 @@ from perdure.actors.workflows.events import (
     RunCancelRequested,
     RunCompleted,
     RunFailed,
+    RunInterrupted,
     RunParked,
     RunPaused,
     RunResumed,
@@ -36,12 +39,12 @@ from perdure.actors.workflows.events import (
     TimerFired,
     TimerSet,
 )
-from perdure.actors.workflows.links import ParentTold, RunContinued
+from perdure.actors.workflows.links import EntryTold, ParentTold, RunContinued
 from perdure.actors.workflows.mailbox import MAIL_EVENTS
 from perdure.actors.workflows.occurrences import SUBSCRIPTION_EVENTS
 from perdure.actors.workflows.queue import WAITS_IN
 from perdure.actors.workflows.state import ATTENTION, Flight, RunState, RunStatus, dispatched_steps
-from perdure.actors.workflows.steering import retried
+from perdure.actors.workflows.steering import INTERRUPTED, retried
 
 
 def evolve(state: RunState, event: Event) -> RunState:  # noqa: C901 - one line an event
@@ -82,6 +85,8 @@ def evolve(state: RunState, event: Event) -> RunState:  # noqa: C901 - one line 
             return replace(state, paused=reason)
         case RunUnpaused():
             return replace(state, paused=None)
+        case RunInterrupted():
+            return replace(state, paused=INTERRUPTED, is_interrupted=True)
         case RunRetried():
             reopened = {s.step: Flight(s.tool, s.effect, s.attempt, rests=True) for s in event.reopened}
             return retried(state, event, reopened)
@@ -95,6 +100,10 @@ def evolve(state: RunState, event: Event) -> RunState:  # noqa: C901 - one line 
             return _closed(state, "continued", continued_as=run)
         case ParentTold():
             return replace(state, is_parent_told=True)
+        case EntryTold():
+            return replace(state, entry_told=event)
+        case StateChanged() | StateMoved():
+            return replace(state, shelf=shelf_or_empty(state.shelf).after(event))
         case _ if isinstance(event, CHILD_EVENTS):
             done = state.steps_done + event.ends_a_step
             return replace(state, children=state.children.after(event), steps_done=done)
@@ -146,6 +155,7 @@ def _resumed(state: RunState, event: RunResumed) -> RunState:
         state,
         status="running",
         paused=None,
+        is_interrupted=False,
         wake_at=None,
         waits_on=None,
         error_type="",
@@ -170,10 +180,12 @@ def _closed(state: RunState, status: RunStatus, **changes: Any) -> RunState:
         state,
         status=status,
         paused=None,
+        is_interrupted=False,
         in_flight={},
         timers=0,
         mailbox=state.mailbox.closed(keeps_signals=status == "failed"),
         events=state.events.closed(),
+        shelf=state.shelf if status == "failed" else None,  # one that failed may be tried again
         wake_at=None,
         waits_on=None,
         life=0,

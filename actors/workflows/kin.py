@@ -13,6 +13,7 @@ import structlog
 
 from perdure.actors.kernel.accounts import account_of
 from perdure.actors.kernel.shell import Shell
+from perdure.actors.state.operations import shelf_or_empty
 from perdure.actors.workflows.children import RunEnd, continued_id, ending
 from perdure.actors.workflows.commands import (
     CancelRun,
@@ -24,6 +25,7 @@ from perdure.actors.workflows.commands import (
     StartRun,
     TellParent,
 )
+from perdure.actors.workflows.entering import end_for_entry, handed_on, tell_entry
 from perdure.actors.workflows.errors import RunContinuedError
 from perdure.actors.workflows.events import RunParked, SignalReceived
 from perdure.actors.workflows.links import Chain, ChildStarted, Parent, ParentTold, RunContinued
@@ -97,12 +99,15 @@ class Kin:
         driver.record(*moves, principal=driver.principal, causation=_newest(driver.shell))
 
     async def end(self, driver: "Driver", fact: RunEnd) -> None:
-        """Record how a run ended, and tell the parent that awaits it.
+        """Record how a run ended, and tell the parent that awaits it, or the entry point that started it.
 
         Raises:
             Parked: the log takes no more.
         """
         parent = driver.shell.state.parent
+        if parent is None and driver.shell.state.entrance is not None:
+            await end_for_entry(driver, fact)
+            return
         shell = None if parent is None or not parent.is_awaited else await self._parent(driver, parent.run)
         if shell is None or parent is None or driver.shell.state.is_parent_told:
             driver.note(fact)
@@ -144,7 +149,7 @@ class Kin:
     # What is owed after the end
 
     def conclude(self, shell: Shell, effect: Conclude | None = None) -> None:
-        """Settle what a run that has ended owes: its parent is told, its children are cancelled; in the background."""
+        """Settle what an ended run owes: who started it is told, its children are cancelled; in the background."""
         del effect
         if owes(shell.state):
             self._spawn(self._conclude(shell))
@@ -153,6 +158,7 @@ class Kin:
         shell.pins += 1
         try:
             await self._tell(shell)
+            await tell_entry(self._engine.system, shell)
             state: RunState = shell.state
             for child in state.children.awaited.values():
                 await self._cancel(child, f"run {state.run}, which awaits it, is {state.status}")
@@ -203,8 +209,12 @@ class Kin:
             place=state.place,
             parent=state.parent,
             chain=Chain(first, state.run, number),
-            mail=(*_moved(state.mailbox.kept), *state.events.moved(driver.recording.began_at)),
-            entrance=state.entrance,
+            mail=(
+                *_moved(state.mailbox.kept),
+                *state.events.moved(driver.recording.began_at),
+                *shelf_or_empty(state.shelf).moved(),
+            ),
+            entrance=handed_on(state),
         )
         moves = ((driver.shell, EndRun(RunContinued(shell.state.run))), (shell, start))
         driver.record(*moves, principal=driver.principal, causation=_newest(driver.shell))

@@ -1,4 +1,4 @@
-"""The facts by which one run knows another: children and their ends, and runs that go on as new ones.
+"""The facts by which a run knows others: children and their ends, runs that go on as new ones, its entry point.
 
 Data only; the rules are in `children.py`. Invariant: a fact that concerns two runs is in one unit with its counterpart
 in the other's stream, or is owed to it and told again until it is there.
@@ -93,6 +93,19 @@ class RunContinued(Event, frozen=True, tag="run-continued"):
     run: str
 
 
+class EntryTold(Event, frozen=True, tag="entry-told"):
+    """The entry point that started this run was told how it ended, in one unit with its `entry-run-ended`."""
+
+    entry: str
+    status: ChildStatus
+    number: int
+    """The how-many-th end of all runs of the entry point: so many newest results are kept."""
+    at: int
+    """When it ended, in microseconds: results are kept for a while."""
+    retries: int = 0
+    """How often the run had been tried again by then."""
+
+
 LINK_EVENTS: tuple[type[Event], ...] = (
-    ChildStarted, ChildRefused, ChildEnded, ChildCancelRequested, ParentTold, RunContinued,
+    ChildStarted, ChildRefused, ChildEnded, ChildCancelRequested, ParentTold, RunContinued, EntryTold,
 )  # fmt: skip

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import msgspec
 
-from perdure.actors.kernel.shell import Shell
 from perdure.actors.kernel.spans import check_limit
 from perdure.actors.triggers.exchange import LiveWait
 from perdure.actors.triggers.topic import Publish, check_type, topic_of
@@ -27,9 +26,9 @@ from perdure.actors.workflows.occurrences import (
     EventWaitWithdrawn,
     taken_json,
 )
+from perdure.actors.workflows.reaching import interrupted, reach
 from perdure.actors.workflows.subscriptions import EVENT, OpenWait
 from perdure.store.errors import LogClosedError, LogWriteError, UsageError
-from perdure.store.records import StreamId
 
 if TYPE_CHECKING:
     from perdure.actors.workflows.driver import Driver
@@ -51,33 +50,14 @@ async def publish_event(driver: "Driver", branch: Branch, key: str, type: str, d
     if branch.take(key, "publication", type, made_of) is not None:
         return
     await driver.keep_pace()
-    topic = await _shell(driver, branch, topic_of(type))
-    publish = Publish(msgspec.Raw(encoded), None, driver.run_id)
+    topic = await reach(driver, branch, topic_of(type))
+    came = driver.shell.state.entrance
+    raw, run = msgspec.Raw(encoded), driver.run_id
+    if came is None:
+        publish = Publish(raw, None, run, node=key)
+    else:
+        publish = Publish(raw, None, run, came.entry, key, came.correlation, came.depth)
     driver.note(EventSent(key, branch.path, type, made_of), (topic, publish))
-
-
-async def _shell(driver: "Driver", branch: Branch, stream: StreamId) -> Shell:
-    """Return an actor, brought into memory if need be; nothing may be awaited before it is spoken to."""
-    directory = driver.engine.system.directory
-    while (shell := directory.active(stream)) is None:
-        try:
-            await directory.activate(stream)
-        except asyncio.CancelledError:
-            _cancelled(driver, branch)
-            raise
-        except (LogWriteError, LogClosedError) as error:
-            driver.log_failed(error)
-    if driver.ending is not None:
-        raise Parked
-    return shell
-
-
-def _cancelled(driver: "Driver", branch: Branch) -> None:
-    if driver.engine.is_loop_ending:
-        return  # a task that ends with anything but its cancellation would be reported by the loop
-    driver.note_cancel(branch)
-    if driver.ending is not None:
-        raise Parked from None
 
 
 class EventWait(msgspec.Struct, frozen=True, eq=False):
@@ -226,5 +206,5 @@ class _Listener:
         driver = self._driver
         if driver.engine.is_loop_ending:
             return
-        _cancelled(driver, self._branch)
+        interrupted(driver, self._branch)
         driver.note(EventWaitWithdrawn(self._key, self._seen))

@@ -21,6 +21,8 @@ from perdure.actors.workflows.errors import (
 from perdure.actors.workflows.events import (
     CallApproved,
     CallRejected,
+    PauseReached,
+    PauseResumed,
     QuestionAnswered,
     QuestionAsked,
     QuestionExpired,
@@ -50,6 +52,7 @@ SIGNAL: Final = "signal"
 MAIL_EVENTS: Final = (
     SignalReceived, SignalAwaited, SignalTaken, SignalExpired, SignalWaitWithdrawn,
     QuestionAsked, QuestionAnswered, CallApproved, CallRejected, QuestionExpired, QuestionWithdrawn,
+    PauseReached, PauseResumed,
 )  # fmt: skip
 _CLOSED: Final = frozenset({"completed", "failed", "cancelled", "continued"})
 _STILL: Final = frozenset({"blocked", "paused"})
@@ -97,12 +100,14 @@ class Mailbox(msgspec.Struct, frozen=True):
                 return replace(self, kept=kept, awaited=_without(self.awaited, event.step))
             case SignalExpired() | SignalWaitWithdrawn():
                 return replace(self, awaited=_without(self.awaited, event.step))
-            case QuestionAsked():
+            case QuestionAsked() | PauseReached():
                 return replace(self, questions={**self.questions, event.step: opened(event)})
             case QuestionAnswered(left=left) | CallApproved(left=left) if left:
                 asked = self.questions[event.step].after(event)
                 return replace(self, questions={**self.questions, event.step: asked})
-            case QuestionAnswered() | CallApproved() | CallRejected() | QuestionExpired() | QuestionWithdrawn():
+            case QuestionAnswered() | CallApproved() | CallRejected() | PauseResumed():
+                return replace(self, questions=_without(self.questions, event.step))
+            case QuestionExpired() | QuestionWithdrawn():
                 return replace(self, questions=_without(self.questions, event.step))
             case _:
                 return self
@@ -132,6 +137,11 @@ class Mailbox(msgspec.Struct, frozen=True):
     def is_waiting(self, step: str) -> bool:
         """Return whether what *step* waits for has not come."""
         return step in self.questions or (step in self.awaited and step not in self.matches())
+
+    @property
+    def pauses(self) -> dict[str, Asked]:
+        """The places at which the workflow has paused itself, by step."""
+        return {step: asked for step, asked in self.questions.items() if asked.paused_at}
 
     def closed(self, *, keeps_signals: bool) -> "Mailbox":
         """Return the mailbox of a run that has ended: it remembers which signals came, and waits for none.
@@ -184,10 +194,10 @@ def answer(
     if step is None or asked is None or (asked.until is not None and asked.until <= moment.now):
         raise QuestionNotOpenError(run=run, question=command.question)
     if isinstance(command, AnswerQuestion):
-        fact: QuestionAnswered | CallApproved | CallRejected = answered(step, asked, command)
+        fact: QuestionAnswered | CallApproved | CallRejected | PauseResumed = answered(step, asked, command)
     else:
         fact = decided(step, asked, command)
-    if not isinstance(fact, CallRejected) and fact.left:
+    if isinstance(fact, (QuestionAnswered, CallApproved)) and fact.left:
         return Decision((fact,), None)
     effects = () if status == "blocked" else (Arrived(QuestionAnswered(step, asked.id, asked.outcome(fact))),)
     return Decision(_waking(status, fact, moment), None, effects)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 PAGE = 200
 """Runs let in with one query."""
 
+_POOLED = "queues that share places"
+"""No queue can be called that."""
+
 _log = structlog.get_logger("perdure.runs")
 
 _Turn: TypeAlias = tuple[int, int, str]
@@ -136,14 +139,42 @@ class Line:
         return QueueStatistics(len(self._waiting), len(self.working), dict(self._partitions))
 
 
+class Pool:
+    """Queues that share places: whoever of all that wait in them comes first is next."""
+
+    def __init__(self, places: int, lines: Sequence[Line]) -> None:
+        self._places = places
+        self._lines = lines
+
+    def next(self) -> Queued | None:
+        """Return whose turn it is, as `Line.next`."""
+        if sum(len(line.working) for line in self._lines) >= self._places:
+            return None
+        heads = [one for line in self._lines if (one := line.next()) is not None]
+        return min(heads, key=lambda one: one.turn, default=None)
+
+
+class Shared(msgspec.Struct, frozen=True):
+    """Queues whose runs share so many places, beside the places that each queue has."""
+
+    places: int
+    queues: frozenset[str]
+
+
 class Queues:
     """The queues of a runtime."""
 
-    def __init__(self, engine: "Engine", queues: Iterable[Queue]) -> None:
+    def __init__(self, engine: "Engine", queues: Iterable[Queue], shared: Shared | None = None) -> None:
         self._engine = engine
         self._lines = {queue.name: Line(queue) for queue in queues}
+        pooled = {name: line for name, line in self._lines.items() if shared is not None and name in shared.queues}
+        self._sources: dict[str, Line | Pool] = {k: line for k, line in self._lines.items() if k not in pooled}
+        """Where the next run comes from: a queue, or the queues that share places."""
+        if shared is not None and pooled:
+            self._sources[_POOLED] = Pool(shared.places, tuple(pooled.values()))
+        self._pooled = frozenset(pooled)
         self._timers: dict[str, Timer] = {}
-        """Queues whose rate lets nobody in before a time."""
+        """Sources whose rate lets nobody in before a time."""
         self._is_filling: set[str] = set()
         self._is_open = False
 
@@ -165,14 +196,14 @@ class Queues:
                 _log.warning("a run waits in a queue that is not configured", run=one.run, queue=one.queue)
             else:
                 line.add(one)
-                touched.add(one.queue)
+                touched.add(_POOLED if one.queue in self._pooled else one.queue)
         for name in touched:
             self._fill(name)
 
     def open(self) -> None:
         """Let runs in from now on: those that were at work when the log was last open have their places again."""
         self._is_open = True
-        for name in self._lines:
+        for name in self._sources:
             self._fill(name)
 
     async def restore(self, streams: Sequence[StreamId]) -> None:
@@ -199,7 +230,7 @@ class Queues:
         """Take note that a run's code left memory: the turn of others may have come, in its queue and elsewhere."""
         if place is not None and (line := self._lines.get(place.queue)) is not None:
             line.leave(run)
-        for name in self._lines:
+        for name in self._sources:
             self._fill(name)
 
     def stop(self) -> None:
@@ -210,45 +241,47 @@ class Queues:
     # Letting in
 
     def _fill(self, name: str) -> None:
-        """See to it that the queue is looked at; one look at a time."""
+        """See to it that a source is looked at; one look at a time."""
         if not self._is_open or name in self._is_filling or name in self._timers:
             return
         if self._engine.is_stopping or not self._engine.room:
             return
-        if self._lines[name].next() is None:
+        if self._sources[name].next() is None:
             return
         self._is_filling.add(name)
         self._engine.resumer.spawn(self._let_in(name))
 
     async def _let_in(self, name: str) -> None:
-        line = self._lines[name]
         try:
-            while not self._engine.is_stopping and (let_in := await self._admitted(line)):
-                outcomes = await self._engine.resumer.resume_many([stream_id(f"run/{run}") for run in let_in])
+            while not self._engine.is_stopping and (let_in := await self._admitted(name)):
+                outcomes = await self._engine.resumer.resume_many([stream_id(f"run/{one.run}") for one in let_in])
                 for stream, error in outcomes:
                     if error is not None:
                         _log.warning("a run's turn came, and it cannot begin", run=stream, reason=str(error))
-                for run in let_in:
-                    if not self._engine.has(run):
-                        line.leave(run)  # it was cancelled or paused, or its code is missing: then it waits for it
+                for one in let_in:
+                    if not self._engine.has(one.run):
+                        # It was cancelled or paused, or its code is missing: then it waits for it.
+                        self._lines[one.queue].leave(one.run)
         finally:
             self._is_filling.discard(name)
         self._fill(name)
 
-    async def _admitted(self, line: Line) -> list[str]:
+    async def _admitted(self, name: str) -> list[Queued]:
         """Give places to those whose turn it is, as far as the rate allows; return who they are."""
-        let_in: list[str] = []
-        if line.queue.name in self._timers:
+        let_in: list[Queued] = []
+        if name in self._timers:
             return let_in
-        while len(let_in) < min(PAGE, self._engine.room) and (one := line.next()) is not None:
+        source = self._sources[name]
+        while len(let_in) < min(PAGE, self._engine.room) and (one := source.next()) is not None:
+            line = self._lines[one.queue]
             if line.queue.rate is not None:
                 token = TakeQueueToken(one.run, line.queue.rate)
                 wait: int = await self._engine.system.ref(line.queue.stream).ask(token)
                 if wait:
-                    self._look_again(line.queue.name, wait)
+                    self._look_again(name, wait)
                     break
             line.enter(one.run, one.partition)
-            let_in.append(one.run)
+            let_in.append(one)
         return let_in
 
     def _look_again(self, name: str, wait: int) -> None:

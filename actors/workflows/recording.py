@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from perdure.actors.kernel.messages import Event
+from perdure.actors.state.seen import Sighting
 from perdure.actors.workflows.asking import Asked, opened
 from perdure.actors.workflows.events import (
     AttemptDelayed,
@@ -22,6 +23,8 @@ from perdure.actors.workflows.events import (
     CallApproved,
     CallRejected,
     PathTaken,
+    PauseReached,
+    PauseResumed,
     PivotPassed,
     QuestionAnswered,
     QuestionAsked,
@@ -51,6 +54,8 @@ from perdure.actors.workflows.events import (
     ValueRecorded,
     VersionChosen,
 )
+from perdure.actors.workflows.goal_facts import GoalTold
+from perdure.actors.workflows.holdings import StateConflicted, StateRead, StateRefused, StateWritten
 from perdure.actors.workflows.links import ChildCancelRequested, ChildEnded, ChildRefused, ChildStarted
 from perdure.actors.workflows.occurrences import (
     EventAwaited,
@@ -69,7 +74,7 @@ class StepRecord(msgspec.Struct):
 
     what: Literal[
         "step", "saga", "pivot", "skip", "path", "value", "timer", "branches", "timeout", "signal", "question", "child",
-        "detached", "event", "publication",
+        "detached", "event", "publication", "pause", "state", "goal",
     ]  # fmt: skip
     branch: str
     name: str
@@ -115,7 +120,7 @@ class StepRecord(msgspec.Struct):
 class Recording:
     """The recorded steps of a run."""
 
-    __slots__ = ("_asked", "_left", "_signals", "_taken", "_versions", "began_at", "steps")
+    __slots__ = ("_asked", "_left", "_signals", "_taken", "_versions", "began_at", "sightings", "steps")
 
     def __init__(
         self, events: Iterable[tuple[Event, int]] = (), inherited: Iterable[Sequence[tuple[Event, int]]] = ()
@@ -123,6 +128,8 @@ class Recording:
         """Fold *events* with their times, of a fork on top of what it has *inherited*, its oldest ancestor first."""
         self.began_at = 0
         """The position at which the run was started: it gets the events published after that."""
+        self.sightings: list[Sighting] | None = None
+        """What a synchronized run has seen of values that others may change."""
         nothing: dict[str, Any] = {}
         self.steps: dict[str, StepRecord] = nothing
         self._signals: dict[str, msgspec.Raw] = nothing
@@ -310,8 +317,30 @@ class Recording:
                 self.steps[event.step].progress = "failed"
             case EventWaitWithdrawn():
                 self.steps[event.step].progress = "cancelled"
+            case StateRead() | StateWritten() | StateConflicted() | StateRefused():
+                self._add_holding(event, at)
+            case GoalTold():
+                name, told = f"{event.what} {event.goal}", event.result
+                record = StepRecord("goal", event.branch, name, at, "completed", digest=event.digest, result=told)
+                self.steps[event.step] = record
             case _:
                 pass
+
+    def _add_holding(self, event: StateRead | StateWritten | StateConflicted | StateRefused, at: int) -> None:
+        """Take in what concerns shared state."""
+        record = StepRecord("state", event.branch, event.action, at, "completed", digest=event.digest)
+        match event:
+            case StateRead(value=value, found=found):
+                record.result, record.count = value, int(found)
+            case StateWritten(result=result):
+                record.result = result
+            case StateConflicted() | StateRefused():
+                record.progress, record.result = "failed", event.details
+                record.error_type, record.error = event.error_type, event.error
+        self.steps[event.step] = record
+        if isinstance(event, StateRead | StateWritten) and event.seen:
+            self.sightings = self.sightings or []
+            self.sightings.extend(event.seen)
 
     def _add_wait(self, event: Event, at: int) -> None:
         """Take in what concerns a wait for a signal or an answer; other events say nothing of steps."""
@@ -329,6 +358,8 @@ class Recording:
                     "question", event.branch, name, at, digest=event.digest, until=event.until
                 )
                 self._asked[event.step] = opened(event)
+            case PauseReached() | PauseResumed():
+                self._add_pause(event, at)
             case QuestionAnswered(left=left) | CallApproved(left=left) if left:
                 self._asked[event.step] = self._asked[event.step].after(event)
             case QuestionAnswered() | CallApproved() | CallRejected():
@@ -340,6 +371,14 @@ class Recording:
                 self.steps[event.step].progress = "cancelled"
             case _:
                 self._add_child(event, at)
+
+    def _add_pause(self, event: PauseReached | PauseResumed, at: int) -> None:
+        if isinstance(event, PauseReached):
+            name, until = event.name, event.until
+            self.steps[event.step] = StepRecord("pause", event.branch, name, at, digest=event.digest, until=until)
+        else:
+            record = self.steps[event.step]
+            record.progress, record.result = "completed", event.answer
 
     def _add_child(self, event: Event, at: int) -> None:
         """Take in what concerns a child run."""

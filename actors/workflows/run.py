@@ -6,6 +6,8 @@ Not here: the state that it decides on (`state.py`), and what an event makes of 
 from typing import Any
 
 from perdure.actors.kernel.messages import Command, Decision, Event, Index, Moment
+from perdure.actors.state.operations import shelf_or_empty
+from perdure.actors.state.shared_state import ChangeState, changed
 from perdure.actors.workflows.children import end_child, tell_parent
 from perdure.actors.workflows.commands import (
     AnswerQuestion,
@@ -21,16 +23,19 @@ from perdure.actors.workflows.commands import (
     Launch,
     Note,
     PauseRun,
+    ReportInterrupted,
     ResumeRun,
     RetryRun,
     SendSignal,
     Settled,
     SettleStep,
     StartRun,
+    TellEntry,
     TellParent,
     UnpauseRun,
+    WriteState,
 )
-from perdure.actors.workflows.errors import RunConflictError, RunContinuedError, UnknownRunError
+from perdure.actors.workflows.errors import RunClosedError, RunConflictError, RunContinuedError, UnknownRunError
 from perdure.actors.workflows.events import (
     RUN_EVENTS,
     QuestionWithdrawn,
@@ -44,6 +49,7 @@ from perdure.actors.workflows.events import (
 )
 from perdure.actors.workflows.evolving import evolve
 from perdure.actors.workflows.mailbox import answer, receive
+from perdure.actors.workflows.pausing import unpause
 from perdure.actors.workflows.state import (
     CLOSED,
     NotInDoubtError,
@@ -57,12 +63,12 @@ from perdure.actors.workflows.state import (
     untold_parent,
     view,
 )
-from perdure.actors.workflows.steering import PAUSED, is_held, steer
+from perdure.actors.workflows.steering import PAUSED, is_held, report_interrupted, steer
 from perdure.actors.workflows.subscriptions import find
 from perdure.store.errors import InternalError
 from perdure.store.records import StreamId
 
-_OF_ITSELF = (Note, EndRun, StartRun, ResumeRun, GetRun, EndChild, TellParent)
+_OF_ITSELF = (Note, WriteState, EndRun, StartRun, ResumeRun, GetRun, EndChild, TellParent, TellEntry)
 """What a run takes that goes on as another one; everything else is for the other."""
 
 
@@ -85,16 +91,26 @@ class RunBehavior:
         match command:
             case Note(fact=fact):
                 return _note(state, fact)
-            case EndRun() | EndChild() | TellParent():
+            case EndRun() | EndChild() | TellParent() | TellEntry():
                 return _link(state, command, moment)
+            case WriteState(fact=fact, change=change):
+                _check_takes_facts(state)
+                # The step last: a fork that begins right before it takes over nothing of what it changed.
+                return Decision((*changed(shelf_or_empty(state.shelf), change), fact), None)
+            case ChangeState():
+                return _change_from_outside(_born(state), command)
             case StartRun():
                 return _start(state, command, moment)
             case ResumeRun(life=life):
                 return _resume(state, life, moment)
             case CancelRun(reason=reason):
                 return _cancel(_born(state), reason, moment)
-            case PauseRun() | UnpauseRun() | RetryRun():
+            case PauseRun() | RetryRun():
                 return steer(_born(state), command, moment)
+            case UnpauseRun():
+                return unpause(_born(state), shown_status(state), command, moment)
+            case ReportInterrupted(life=life):
+                return report_interrupted(state, life)
             case SettleStep():
                 return _settle(_born(state), command, moment)
             case SendSignal():
@@ -138,7 +154,13 @@ def _check_takes_facts(state: RunState) -> None:
         raise NotOpenError(run=state.run, status=state.status)
 
 
-def _link(state: RunState, command: EndRun | EndChild | TellParent, moment: Moment) -> Decision[Any]:
+def _change_from_outside(state: RunState, command: ChangeState) -> Decision[None]:
+    if state.status in CLOSED:
+        raise RunClosedError(run=state.run, status=state.status)
+    return Decision(changed(shelf_or_empty(state.shelf), command), None)
+
+
+def _link(state: RunState, command: EndRun | EndChild | TellParent | TellEntry, moment: Moment) -> Decision[Any]:
     match command:
         case EndRun(fact=fact, told=told):
             _check_takes_facts(state)
@@ -147,6 +169,8 @@ def _link(state: RunState, command: EndRun | EndChild | TellParent, moment: Mome
             return end_child(state.children, shown_status(state), command, moment)
         case TellParent():
             return tell_parent(untold_parent(state))
+        case TellEntry(fact=told):
+            return Decision((told,), None)
 
 
 def _check_is_here(state: RunState, command: Command) -> None:
@@ -193,7 +217,8 @@ def _resume(state: RunState, life: int, moment: Moment) -> Decision[bool]:
         account = f"the process died {state.crashes + 1} times in a row while it ran, the last time alone, in: {steps}"
         return Decision((RunBlocked("poison", account),), reply=False)
     is_alone = needs_solitude(state, life)
-    resumed = RunResumed(life, after_crash=may_have_killed, is_alone=is_alone, in_flight=tuple(state.in_flight))
+    was_in_memory = state.status == "running" and state.life not in (0, life)
+    resumed = RunResumed(life, may_have_killed, is_alone, tuple(state.in_flight), interrupted=was_in_memory)
     return Decision((resumed,), reply=True)
 
 

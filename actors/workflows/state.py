@@ -8,6 +8,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from perdure.actors.state.shared_state import Shelf
+from perdure.actors.workflows.asking import Asked
 from perdure.actors.workflows.children import Children, RunEnd, ending
 from perdure.actors.workflows.entrance import Entrance
 from perdure.actors.workflows.errors import RunError
@@ -18,7 +20,7 @@ from perdure.actors.workflows.events import (
     RunCompleted,
     RunFailed,
 )
-from perdure.actors.workflows.links import Chain, ChildEnded, Parent
+from perdure.actors.workflows.links import Chain, ChildEnded, EntryTold, Parent
 from perdure.actors.workflows.mailbox import Mailbox
 from perdure.actors.workflows.steering import PAUSED
 from perdure.actors.workflows.subscriptions import Subscriptions
@@ -73,6 +75,8 @@ class RunState(msgspec.Struct, frozen=True):
     cancel_reason: str | None = None
     paused: str | None = None
     """Why an operator paused it."""
+    is_interrupted: bool = False
+    """Whether it was reported that the process ended while it ran, and its code has not run since."""
     retries: int = 0
     """How often an operator had it tried again."""
     forked_from: Origin | None = None
@@ -84,6 +88,10 @@ class RunState(msgspec.Struct, frozen=True):
     chain: Chain | None = None
     """What it goes on for."""
     entrance: Entrance | None = None
+    entry_told: EntryTold | None = None
+    """How its entry point was told of its end, last."""
+    shelf: Shelf | None = None
+    """The values that it shares with nobody, the scope `execution`; None as long as it never had any."""
     continued_as: str | None = None
     result: str = "null"
     """JSON."""
@@ -111,12 +119,20 @@ class RunView(msgspec.Struct, frozen=True):
     """The ids of its questions that nobody has answered yet."""
     paused: str | None = None
     """Why an operator paused it; None when nobody has."""
+    is_interrupted: bool = False
+    """Whether it is paused since the process ended while it ran (`Settings.interrupted`)."""
+    paused_at: str | None = None
+    """Where its workflow has paused itself and nothing else goes on; `result` is then what it had come to."""
     parent: str | None = None
     """The run that started it."""
     children: tuple[str, ...] = ()
     """The runs that it awaits."""
     continued_as: str | None = None
     """The run that it goes on as; its own status is then `continued`."""
+    entrance: Entrance | None = None
+    """The entry point that started it, if it was one."""
+    entry_told: EntryTold | None = None
+    """How that was told of its end."""
 
     @property
     def is_closed(self) -> bool:
@@ -142,8 +158,8 @@ class NotInDoubtError(RunError):
 
 
 def owes(state: RunState) -> bool:
-    """Return whether a run that has ended is to be told of by its parent, or has children that have not ended."""
-    return bool(state.children.awaited) or untold_parent(state) is not None
+    """Return whether somebody is still to be told of the end of a run, or it has children that have not ended."""
+    return bool(state.children.awaited) or untold_parent(state) is not None or untold_entry(state) is not None
 
 
 def untold_parent(state: RunState) -> Parent | None:
@@ -151,6 +167,15 @@ def untold_parent(state: RunState) -> Parent | None:
     parent = state.parent
     is_over = state.status in CLOSED and state.status != "continued"
     return parent if is_over and parent is not None and parent.is_awaited and not state.is_parent_told else None
+
+
+def untold_entry(state: RunState) -> Entrance | None:
+    """Return the entry point that is still to be told of the run's end: children and forks are none of its runs."""
+    if state.entrance is None or state.parent is not None or state.forked_from is not None:
+        return None
+    is_over = state.status in CLOSED and state.status != "continued"
+    is_told = state.entry_told is not None and state.entry_told.retries == state.retries
+    return state.entrance if is_over and not is_told else None
 
 
 def report(state: RunState) -> ChildEnded | None:
@@ -191,25 +216,37 @@ def dispatched_steps(state: RunState) -> tuple[str, ...]:
 def view(state: RunState) -> RunView:
     """Return how the run stands."""
     in_doubt = tuple(k for k, f in state.in_flight.items() if f.in_doubt)
+    place = own_pause(state)
     return RunView(
         run=state.run,
         workflow=state.workflow,
-        status=shown_status(state),
+        status=shown_status(state) if place is None else "paused",
         steps_done=state.steps_done,
         in_flight=tuple(state.in_flight),
         in_doubt=in_doubt,
         wake_at=state.wake_at,
         waits_on=ATTENTION if in_doubt else PAUSED if state.paused is not None else state.waits_on,
         cancel_reason=state.cancel_reason,
-        result=state.result,
+        result=state.result if place is None else place.result,
         error_type=state.error_type,
         error=state.error,
         questions=tuple(asked.id for asked in state.mailbox.questions.values()),
         paused=state.paused,
+        is_interrupted=state.is_interrupted and state.paused is not None,
+        paused_at=None if place is None else place.paused_at,
         parent=None if state.parent is None else state.parent.run,
         children=tuple(state.children.awaited.values()),
         continued_as=state.continued_as,
+        entrance=state.entrance,
+        entry_told=state.entry_told,
     )
+
+
+def own_pause(state: RunState) -> Asked | None:
+    """Return where the workflow has paused itself, if the run waits for nothing else."""
+    if state.status != "waiting" or state.waits_on != PAUSED or not state.mailbox.questions:
+        return None
+    return next(iter(state.mailbox.pauses.values()), None)
 
 
 def shown_status(state: RunState) -> RunStatus:

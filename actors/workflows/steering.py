@@ -11,11 +11,14 @@ import msgspec
 from perdure.actors.kernel.messages import Decision, Moment
 from perdure.actors.workflows.commands import Enqueue, Pause, PauseRun, RetryRun, UnpauseRun, Wake
 from perdure.actors.workflows.errors import ControlRefusedError, RunClosedError
-from perdure.actors.workflows.events import RunParked, RunPaused, RunRetried, RunUnpaused
+from perdure.actors.workflows.events import RunInterrupted, RunParked, RunPaused, RunRetried, RunUnpaused
 from perdure.actors.workflows.queue import WAITS_IN
 
 if TYPE_CHECKING:
     from perdure.actors.workflows.state import Flight, RunState
+
+INTERRUPTED: Final = "the process ended while it ran"
+"""Why a run is held that the runtime was told to report."""
 
 PAUSED: Final = "resume"
 """What a run waits on that an operator has paused."""
@@ -77,6 +80,14 @@ def _retry(state: "RunState", command: RetryRun, moment: Moment) -> Decision[Non
         raise ControlRefusedError(run=state.run, what="retried", reason="it was retried a moment ago, and failed again")
     again = Wake() if state.place is None else Enqueue(state.place, moment.now)
     return Decision((command.fact,), None, (again,))
+
+
+def report_interrupted(state: "RunState", life: int) -> Decision[bool]:
+    """Hold a run that was in memory when the process ended; one that somebody has resumed since is not held again."""
+    was_in_memory = state.status == "running" and state.life not in (0, life)
+    if not was_in_memory or state.is_interrupted or state.cancel_reason is not None or state.paused is not None:
+        return Decision((), reply=state.paused is not None and state.cancel_reason is None)
+    return Decision((RunInterrupted(tuple(state.in_flight)),), reply=True)
 
 
 def check_may_be_retried(state: "RunState", now: int) -> None:

@@ -28,6 +28,7 @@ from perdure.actors.workflows.events import (
     SignalTaken,
     SignalWaitWithdrawn,
 )
+from perdure.actors.workflows.forms import AnswerForm, as_form
 from perdure.actors.workflows.mailbox import ANSWER, SIGNAL
 from perdure.actors.workflows.recording import StepRecord
 from perdure.store.errors import UnencodableError, UsageError
@@ -43,7 +44,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 async def take_signal(driver: "Driver", branch: Branch, key: str, name: str, of: Any, timeout: timedelta | None) -> Any:
     """Return the value of the next signal called *name*. See `Context.signal`."""
     decoder = payload_decoder(of, f"signal {name!r}")
-    until = _until(driver, timeout)
+    until = time_limit(driver, timeout)
     record = branch.take(key, "signal", name)
     missing = StepFailedError(
         step=key, error_type="TimeoutError", error=f"no signal {name!r} came in time", retryable=False
@@ -52,7 +53,7 @@ async def take_signal(driver: "Driver", branch: Branch, key: str, name: str, of:
         await driver.keep_pace()
         driver.note(SignalAwaited(key, branch.path, name, until))
         data = await _next_signal(driver, branch, key, until, missing)
-    elif (recorded := _ended(driver, branch, record, SignalWaitWithdrawn(key), missing)) is not None:
+    elif (recorded := ended(driver, branch, record, SignalWaitWithdrawn(key), missing)) is not None:
         data = recorded
     else:
         data = await _next_signal(driver, branch, key, record.until, missing)
@@ -89,6 +90,30 @@ class Question(msgspec.Struct, frozen=True):
     tool: Tool[..., Any] | None = None
     """The tool of a call that is to be approved."""
     arguments: bytes = b"null"
+    form: AnswerForm[Any] | None = None
+    """What the type and the choices come from, if it is not a plain type."""
+
+    @classmethod
+    def of_people(
+        cls,
+        text: str,
+        of: Any,
+        choices: Sequence[Any] | None,
+        timeout: timedelta | None,
+        to: tuple[str, ...],
+        several: int | None,
+    ) -> "Question":
+        """Return the question that asks for a plain type, or for a form.
+
+        Raises:
+            UsageError: a form comes with choices of its own.
+        """
+        form = as_form(of)
+        if form is None:
+            return cls(text, of, choices, timeout, to, several)
+        if choices is not None:
+            raise UsageError("choices are of a plain type: say of=Choice(…) and leave choices out")
+        return cls(text, form.of, form.choices, timeout, to, several, form=form)
 
     @property
     def told(self) -> Any:
@@ -98,6 +123,8 @@ class Question(msgspec.Struct, frozen=True):
     @property
     def schema(self) -> bytes:
         """The JSON Schema of what a person says: an answer, or the arguments of a call."""
+        if self.form is not None:
+            return msgspec.json.encode(self.form.schema())
         if self.tool is None:
             return msgspec.json.encode(msgspec.json.schema(self.of))
         return msgspec.json.encode(self.tool.mcp_schema["inputSchema"])
@@ -116,7 +143,7 @@ async def ask_people(driver: "Driver", branch: Branch, key: str, question: Quest
         raise UsageError(f"several is from 1 to {MAX_PEOPLE} people")
     if choices is not None and not choices:
         raise UsageError("a question without choices cannot be answered: leave choices out to take whatever fits")
-    until, made_of = _until(driver, timeout), _digest(question, schema, allowed)
+    until, made_of = time_limit(driver, timeout), _digest(question, schema, allowed)
     name = "ask" if tool is None else tool.name
     record = branch.take(key, "question", name, made_of)
     missing = StepFailedError(
@@ -129,11 +156,11 @@ async def ask_people(driver: "Driver", branch: Branch, key: str, question: Quest
             several, "" if tool is None else tool.name, msgspec.Raw(question.arguments),
         )  # fmt: skip
         driver.note(asked)
-        data = await _next_answer(driver, branch, key, until, missing)
-    elif (recorded := _ended(driver, branch, record, QuestionWithdrawn(key, question_id), missing)) is not None:
+        data = await next_answer(driver, branch, key, until, missing)
+    elif (recorded := ended(driver, branch, record, QuestionWithdrawn(key, question_id), missing)) is not None:
         data = recorded
     else:
-        data = await _next_answer(driver, branch, key, record.until, missing)
+        data = await next_answer(driver, branch, key, record.until, missing)
     if question.several == 1 and tool is None:
         data = msgspec.Raw(b"[%b]" % bytes(data))
     try:
@@ -149,9 +176,16 @@ def _digest(question: Question, schema: bytes, allowed: bytes) -> str:
     return digest(question.text, schema + allowed + wanted)
 
 
-async def _next_answer(
-    driver: "Driver", branch: Branch, key: str, until: int | None, missing: StepFailedError
+async def next_answer(
+    driver: "Driver", branch: Branch, key: str, until: int | None, missing: StepFailedError, on: str = ANSWER
 ) -> msgspec.Raw:
+    """Return the last word that people say to the question of a step; *on* is what the run then waits on.
+
+    Raises:
+        StepFailedError: *missing*, when nobody said it in time.
+        CancelledError: the branch was cancelled; the question is withdrawn.
+        Parked: the run leaves memory.
+    """
     question = f"{driver.run_id}:{key}"
     while (answer := driver.answer(key)) is None:
         is_open = key in driver.shell.state.mailbox.questions
@@ -160,7 +194,7 @@ async def _next_answer(
             raise missing
         # One that is answered already is only not yet durable: the answer is on its way.
         due = until if is_open else None
-        await _wait(driver, branch, due, key, ANSWER, lambda: QuestionWithdrawn(key, question))
+        await _wait(driver, branch, due, key, on, lambda: QuestionWithdrawn(key, question))
     return answer
 
 
@@ -179,7 +213,7 @@ async def _wait(
         raise
 
 
-def _ended(
+def ended(
     driver: "Driver", branch: Branch, record: StepRecord, withdrawn: RunFact, missing: StepFailedError
 ) -> msgspec.Raw | None:
     """Return what a recorded wait got; None when it goes on.
@@ -202,7 +236,12 @@ def _ended(
             return None
 
 
-def _until(driver: "Driver", timeout: timedelta | None) -> int | None:
+def time_limit(driver: "Driver", timeout: timedelta | None) -> int | None:
+    """Return when a wait that begins now is over; None: never.
+
+    Raises:
+        UsageError: the timeout is not more than 0.
+    """
     if timeout is None:
         return None
     check_limit(timeout, "timeout")

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import structlog
 
+from perdure.actors.workflows.queue import Queue
 from perdure.runtime.app import Runtime
 from perdure.runtime.cli.loading import Application
 from perdure.runtime.settings import Settings
@@ -60,13 +61,19 @@ def check_log(db: Path) -> None:
 @asynccontextmanager
 async def host(db: Path, application: Application) -> AsyncGenerator[Runtime]:
     """Open the log with an application's code; nothing is resumed before it is asked for."""
-    async with Runtime(db, resume=False, **application.parts) as rt:
+    async with Runtime(db, resume=False, **_with_entry_queues(application)) as rt:
         yield rt
 
 
 def unopened(db: Path, application: Application) -> Runtime:
     """Return a runtime with an application's code that nobody has opened."""
-    return Runtime(db, **application.parts)
+    return Runtime(db, **_with_entry_queues(application))
+
+
+def _with_entry_queues(application: Application) -> dict[str, Any]:
+    """Return what a runtime is to have that goes on with runs of entry points, and lets nothing trigger new ones."""
+    queues = [Queue(each.queue, each.max_concurrent) for each in application.entry_points]
+    return application.parts | {"queues": [*application.queues, *queues]}
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 import click
 import msgspec
 
+from perdure.actors.state.goal_model import Goal
 from perdure.actors.tools.definition import Tool
 from perdure.actors.workflows.agents.agent import Agent
 from perdure.actors.workflows.defined.known import Known
@@ -24,8 +25,15 @@ from perdure.actors.workflows.defined.model import WorkflowDefinition
 from perdure.actors.workflows.defined.registry import Workflows
 from perdure.actors.workflows.definition import Workflow
 from perdure.actors.workflows.queue import Queue
+from perdure.runtime.app import Runtime
 from perdure.runtime.cli.exits import Exit, Failure
+from perdure.runtime.entries.entry_points import EntryPoint
+from perdure.runtime.settings import Settings
+from perdure.runtime.web.webhooks.route import WebhookRoute
 from perdure.store.errors import PerdureError, UsageError
+
+FACTORY: Final = "runtime"
+"""The function of a file that makes its runtime itself: `def runtime(db: Path) -> Runtime`."""
 
 _KINDS: Final[dict[type, str]] = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
 
@@ -43,13 +51,33 @@ class Application(msgspec.Struct, frozen=True):
     queues: list[Queue] = []
     functions: dict[str, Callable[..., Any]] = {}
     """What definitions may name as predicates and reducers: the file's functions by their names."""
+    entry_points: list[EntryPoint] = []
+    goals: list[Goal] = []
+    webhooks: list[WebhookRoute] = []
+    factory: Callable[[Path], Any] | None = None
+    """What makes the runtime in place of Perdure, where the file says how."""
+
+    def served(self, db: Path) -> Runtime:
+        """Return the runtime that serves all that the file brings along; it is not open.
+
+        Raises:
+            UsageError, InvalidDefinitionError: as `Runtime`; or the file's own function returned something else.
+        """
+        if self.factory is None:
+            settings = Settings(webhook_port=None)  # who serves it serves its webhooks too
+            ways: dict[str, Any] = {**self.parts, "entry_points": self.entry_points, "webhooks": self.webhooks}
+            return Runtime(db, settings=settings, **ways)
+        made: object = self.factory(db)
+        if not isinstance(made, Runtime):
+            raise UsageError(f"{FACTORY}(db) in {self.path} returns a Runtime that is not open, not {made!r}")
+        return made
 
     @property
     def parts(self) -> dict[str, Any]:
         """What a runtime is to have of it."""
         return {
             "tools": self.tools, "workflows": self.workflows, "agents": self.agents, "queues": self.queues,
-            "predicates": self.functions, "reducers": self.functions,
+            "predicates": self.functions, "reducers": self.functions, "goals": self.goals,
         }  # fmt: skip
 
     def workflow(self, name: str | None) -> Workflow[..., Any]:
@@ -82,8 +110,8 @@ def split_target(target: str) -> tuple[Path, str | None]:
 def load(path: Path) -> Application:
     """Import the file at *path* and return what is found in it.
 
-    Tools, workflows, definitions, agents and queues are found as values of its variables, also in lists; a predicate or
-    a reducer that a definition names is the function of that name.
+    Tools, workflows, definitions, agents, queues, entry points, goals and webhook routes are found as values of its
+    variables, also in lists; a predicate or a reducer that a definition names is the function of that name.
 
     Raises:
         Failure: there is no such file, its own code raised (the traceback begins in it), or a definition has faults.
@@ -105,7 +133,19 @@ def load(path: Path) -> Application:
     except PerdureError as error:
         raise Failure(f"{path} cannot be loaded: {error}", Exit.USAGE) from error
     names = dict(workflows) | _by_variable(found, workflows)
-    return Application(path, tools, list(workflows.values()), names, agents, _distinct(found, Queue), functions)
+    return Application(
+        path,
+        tools,
+        list(workflows.values()),
+        names,
+        agents,
+        queues=_distinct(found, Queue),
+        functions=functions,
+        entry_points=_distinct(found, EntryPoint),
+        goals=_distinct(found, Goal),
+        webhooks=_distinct(found, WebhookRoute),
+        factory=functions.get(FACTORY),
+    )
 
 
 def _distinct(found: dict[str, Any], kind: type[Any]) -> list[Any]:

@@ -143,10 +143,11 @@ def _go_on_waiting(step: Step, event: Recorded, facts: Facts) -> None:  # noqa: 
         case "timeout-passed":
             _over(step, event, "failed")
             step.note(event.at, "its time was over")
-        case "question-answered":
+        case "question-answered" | "pause-resumed":
             _over(step, event, "done")
             step.result = facts.answer
-            step.note(event.at, f"answered{by(event)}: {_short(facts.answer)}")
+            how = "answered" if event.type == "question-answered" else "resumed"
+            step.note(event.at, f"{how}{by(event)}: {_short(facts.answer)}")
         case "signal-expired" | "question-expired":
             _over(step, event, "failed")
             step.note(event.at, "nothing came in time")

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from perdure.actors.workflows.errors import QuestionNotOpenError
+from perdure.actors.workflows.forms import read_answer
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.facts import RUN_PREFIX
 from perdure.runtime.cli.finding import find_run
@@ -36,7 +37,7 @@ from perdure.store.records import stream_id
 _WIDTH: Final = 60
 _WHAT: Final = "take answers for its runs"
 _COLUMNS: Final = (
-    Column("QUESTION"), Column("SINCE"), Column("UNTIL"), Column("OF"), Column("TEXT", fixed=False),
+    Column("QUESTION"), Column("TYPE"), Column("SINCE"), Column("UNTIL"), Column("OF"), Column("TEXT", fixed=False),
     Column("ANSWER", fixed=False),
 )  # fmt: skip
 
@@ -108,6 +109,8 @@ def answer(  # noqa: PLR0913 - its options
 ) -> None:  # fmt: skip
     """Answer QUESTION, as `perdure questions` lists it, with a JSON value, or with --approve, --edit or --reject.
 
+    Where JSON does not fit, the value is taken as it stands: a text, `yes` or `no`, one of the choices.
+
     What the question does not take is refused, and it stays open. It is recorded who answered, and what an approver
     changed; the run goes on with it at once where a runtime owns the log, otherwise when it is resumed.
     """
@@ -122,7 +125,7 @@ def answer(  # noqa: PLR0913 - its options
         done = "approved"
         told = tell_run(db, run, lambda h: h.approve(question, who=who, arguments=arguments, digest=digest), _WHAT)
     else:
-        given = read_json(value, "JSON")
+        given = _meant(db, run, question, value)
         done, told = "answered", tell_run(db, run, lambda h: h.answer(question, given, who=who), _WHAT)
     if as_json:
         print_json({"question": question, "run": run, "said": done, "who": who})
@@ -161,6 +164,17 @@ def _open_question(reader: LogReader, run: str, question: str) -> OpenQuestion |
     return next((one for one in found.open(now_micros()) if one.id == question), None)
 
 
+def _meant(db: Path, run: str, question: str, value: str) -> Any:
+    """Return what somebody means by a value: as the question takes it."""
+    with LogReader.open(db) as reader:
+        asked = _open_question(reader, run, question)
+    if asked is None or asked.tool:
+        return read_json(value, "JSON")
+    meant = read_answer(value, asked.schema, asked.choices)
+    fits_text = asked.type in ("free_text", "choice", "confirm", "pause")
+    return meant if fits_text or meant != value else read_json(value, "JSON")
+
+
 def _wanted(one: OpenQuestion) -> str:
     heard = f" ({', '.join(one.by)} said so)" if one.by else ""
     return f"{count(one.several - len(one.by), 'more person', 'more people')} wanted{heard}"
@@ -181,12 +195,33 @@ def _row(one: OpenQuestion, now: int) -> tuple[str, ...]:
         wanted = f"\n{_wanted(one)}" if one.several > 1 else ""
         changed = f"\n--digest {one.digest}" if one.is_edited else ""
         answered = f"--approve, --edit, --reject{changed}{wanted}"
-        return one.id, clock_time(one.asked_at, now=now), until, ", ".join(one.to), call, answered
+        return one.id, one.type, clock_time(one.asked_at, now=now), until, ", ".join(one.to), call, answered
     kind = takes.get("type") if isinstance(takes, dict) and takes.keys() == {"type"} else None
-    shown = kind if isinstance(kind, str) else shorten(msgspec.json.encode(takes).decode(), _WIDTH)
+    shown = kind if isinstance(kind, str) else "\n".join(_fields(one)) or _shortened(takes)
     if one.several > 1:
         shown += f"\n{_wanted(one)}"
-    return one.id, clock_time(one.asked_at, now=now), until, ", ".join(one.to), one.text, shown
+    text = one.text or (f"paused at {one.paused_at}" if one.paused_at else "")
+    return one.id, one.type, clock_time(one.asked_at, now=now), until, ", ".join(one.to), text, shown
+
+
+def _shortened(takes: Any) -> str:
+    return "anything" if takes == {} else shorten(msgspec.json.encode(takes).decode(), _WIDTH)
+
+
+def _fields(one: OpenQuestion) -> list[str]:
+    """Return the fields of a form, a line each: name, type, label, and whether it may be left out."""
+    if one.type != "form":
+        return []
+    schema: dict[str, Any] = one.schema
+    if "$ref" in schema:
+        schema = schema["$defs"][schema["$ref"].rpartition("/")[2]]
+    required = schema.get("required", [])
+    found: list[str] = []
+    for name, each in schema.get("properties", {}).items():
+        kind = each.get("type") or msgspec.json.encode(each.get("enum", "any")).decode()
+        label = f" ({each['title']})" if "title" in each else ""
+        found.append(f"{name}: {kind}{label}{'' if name in required else ', may be left out'}")
+    return found
 
 
 def _object(one: OpenQuestion) -> dict[str, Any]:

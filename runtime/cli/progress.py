@@ -119,6 +119,9 @@ class Progress:
 
     def _steered(self, run: str, kind: str, facts: Facts) -> str | None:
         match kind:
+            case "run-interrupted":
+                self.attention[run] = "resume"
+                return "is held: the process had ended while it ran"
             case "run-paused":
                 if run in self.parked:
                     self.attention[run] = "resume"
@@ -152,6 +155,8 @@ class Progress:
                 self.sleeps[key] = facts.due or event.at
                 if self.sleeps[key] - event.at >= _WORTH_SAYING:
                     return f"{facts.step} for {duration(self.sleeps[key] - event.at)}"
+            case "pause-reached":
+                return f"paused at {facts.name}: go on with perdure resume {run} --answer JSON"
             case "question-asked":
                 return shorten(f"{facts.step} asks: {facts.text}", _ERROR_WIDTH)
             case "timer-fired":

@@ -22,9 +22,21 @@ from perdure.runtime.cli.owner import act
 @click.argument("data", metavar="[JSON]", default="null")
 @db_option
 @click.option("--id", "event_id", metavar="ID", help="The event's own id: published again with it, it is the same one.")
+@click.option("--source", metavar="NAME", help="Who publishes, as what subscribers can filter by.")
+@click.option("--correlation", metavar="ID", help="What the event is tied to.")
 @who_option
 @json_option
-def publish(*, kind: str, data: str, db: Path, event_id: str | None, who: str, as_json: bool) -> None:
+def publish(  # noqa: PLR0913 - one a part of the command line
+    *,
+    kind: str,
+    data: str,
+    db: Path,
+    event_id: str | None,
+    source: str | None,
+    correlation: str | None,
+    who: str,
+    as_json: bool,
+) -> None:
     """Publish an event of TYPE, such as order.paid, with data.
 
     Every run that waits for such an event gets it, also one that comes to wait for it later: at once where a runtime
@@ -33,7 +45,11 @@ def publish(*, kind: str, data: str, db: Path, event_id: str | None, who: str, a
     given = read_json(data, "JSON")
     check_log(db)
     try:
-        acted = act(db, lambda rt: rt.publish(kind, given, id=event_id, who=who), "publish events in it")
+        acted = act(
+            db,
+            lambda rt: rt.publish(kind, given, id=event_id, who=who, source=source, correlation=correlation),
+            "publish events in it",
+        )
     except PublicationConflictError as error:
         raise Failure(str(error), Exit.USAGE) from error
     if as_json:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import click
 import msgspec
+from msgspec import UNSET
 
 from perdure.actors.workflows.children import CHILD
 from perdure.actors.workflows.mailbox import ANSWER, SIGNAL
@@ -23,7 +24,7 @@ from perdure.runtime.app import Runtime
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.facts import RUN_PREFIX, facts_of
 from perdure.runtime.cli.hosting import check_log, host, log_to_stderr
-from perdure.runtime.cli.loading import Application, load
+from perdure.runtime.cli.loading import Application, load, read_json
 from perdure.runtime.cli.options import db_option, json_option, login
 from perdure.runtime.cli.output import aside, count, now_micros, print_json, print_line, print_result
 from perdure.runtime.cli.progress import Progress
@@ -156,8 +157,9 @@ def _tell(request: Request, view: RunView) -> Exit:
         case "blocked":
             raise Failure(f"run {view.run} is blocked ({view.error_type}): {view.error}", code)
         case "paused" if not view.in_doubt:
-            how = f"perdure resume {view.run} --db {request.db}; then {request.how_to_go_on}"
-            raise Failure(f"run {view.run} is paused: {view.paused}: {how}", code)
+            said = " --answer JSON" if view.paused_at else ""
+            how = f"perdure resume {view.run}{said} --db {request.db}; then {request.how_to_go_on}"
+            raise Failure(f"run {view.run} is paused: {view.paused_at or view.paused}: {how}", code)
         case _ if view.questions and not view.in_doubt:
             how = f"perdure answer {view.questions[0]} JSON --db {request.db}; then {request.how_to_go_on}"
             raise Failure(f"run {view.run} waits for {count(len(view.questions), 'answer')}: {how}", code)
@@ -177,21 +179,28 @@ def _tell(request: Request, view: RunView) -> Exit:
 @click.command(short_help="Bring back open runs and wait for them, or let a paused run go on.")
 @click.argument("what", metavar="FILE.py|RUN")
 @db_option
+@click.option("--answer", metavar="JSON", help="With RUN, which has paused itself: what it goes on with.")
+@click.option("--at", default="", metavar="NAME", help="With RUN: where it has paused itself, of several places.")
 @click.option("--who", default=None, metavar="NAME", help="With RUN: who lets it go on.  [default: (the login name)]")
 @json_option
 @click.pass_context
-def resume(ctx: click.Context, *, what: str, db: Path, who: str | None, as_json: bool) -> None:
+def resume(
+    ctx: click.Context, *, what: str, db: Path, answer: str | None, at: str, who: str | None, as_json: bool
+) -> None:
     """Bring back every open run whose code FILE.py has, and wait until none of them can go on by itself.
 
     Then say what ended, what still waits, and for what. Ctrl-C as in `run`. With the id of a run in place of a file:
-    let that run go on, which was paused; its code is run by the log's owner, or by `perdure resume FILE.py`.
+    let that run go on, which was paused or has paused itself; its code is run by the log's owner, or by
+    `perdure resume FILE.py`.
     """
     file = Path(what)
     if file.suffix != ".py" and not file.is_file():
-        unpause(what, db, who=who or login(), as_json=as_json)
+        said = UNSET if answer is None else read_json(answer, "--answer")
+        unpause(what, db, answer=said, at=at, who=who or login(), as_json=as_json)
         return
-    if who is not None:
-        raise Failure("--who is of runs: perdure resume RUN --who NAME", Exit.USAGE)
+    given = {"--who NAME": who, "--answer JSON": answer, "--at NAME": at or None}
+    for option in (each for each, value in given.items() if value is not None):
+        raise Failure(f"{option.partition(' ')[0]} is of runs: perdure resume RUN {option}", Exit.USAGE)
     check_log(db)
     log_to_stderr()
     with aside():

@@ -38,7 +38,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 Opened = AbstractAsyncContextManager["ASGIApp"]
 
-_MAX_TOKEN_BYTES: Final = 10_000
+_MAX_TOKEN_BYTES: Final = 100_000
 
 
 class Listening(msgspec.Struct, frozen=True):
@@ -215,15 +215,24 @@ def _token(variable: str, file: Path | None) -> str | None:
     said = os.environ.pop(variable, None)
     if file is None:
         return first_token([said])
-    try:
-        if file.stat().st_size > _MAX_TOKEN_BYTES:
-            raise Failure(f"{file} is no file with a token: it is too large", Exit.USAGE)
-        token = first_token([file.read_text(encoding="utf-8")])
-    except (OSError, UnicodeDecodeError) as error:
-        raise Failure(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}", Exit.USAGE) from None
+    token = first_token([read_token_file(file)])
     if token is None:
         raise Failure(f"{file} has no token", Exit.USAGE)
     return token
+
+
+def read_token_file(file: Path) -> str:
+    """Return the text of a file with tokens. No log is open yet.
+
+    Raises:
+        Failure: it cannot be read.
+    """
+    try:
+        if file.stat().st_size > _MAX_TOKEN_BYTES:
+            raise Failure(f"{file} is no file with a token: it is too large", Exit.USAGE)
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failure(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}", Exit.USAGE) from None
 
 
 def _tools_of(file: Path) -> list[Tool[..., Any]]:

@@ -154,7 +154,13 @@ def _standings(reader: LogReader, page: Sequence[StreamSummary], owner: Owner, n
 
 
 def _why_paused(reader: LogReader, stream: str) -> str:
-    found = reader.read(Query(stream=StreamId(stream), types=("run-paused",), limit=1, newest_first=True))
+    types = ("run-paused", "run-interrupted", "pause-reached")
+    found = reader.read(Query(stream=StreamId(stream), types=types, limit=1, newest_first=True))
+    if found and found[0].type == "run-interrupted":
+        return "resume: its process ended, and it is held"
+    if found and found[0].type == "pause-reached":
+        facts = facts_of(found[0])
+        return f"resume with --answer: paused at {facts.name}{f': {facts.text}' if facts.text else ''}"
     who = f" by {found[0].principal}" if found and found[0].principal else ""
     return f"resume: paused{who}: {facts_of(found[0]).reason}" if found else "resume: paused"
 

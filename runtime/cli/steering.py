@@ -11,7 +11,12 @@ from typing import Any, TypeVar
 import click
 
 from perdure.actors.kernel.spans import span_of
-from perdure.actors.workflows.errors import ControlRefusedError, UnknownStepError
+from perdure.actors.workflows.errors import (
+    ControlRefusedError,
+    QuestionNotOpenError,
+    UnknownCheckpointError,
+    UnknownStepError,
+)
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.loading import read_input
 from perdure.runtime.cli.options import db_option, json_option, who_option
@@ -44,13 +49,13 @@ def pause(*, run: str, db: Path, because: str, who: str, as_json: bool) -> None:
         print_line(f"run {run} was paused before: nothing is recorded")
 
 
-def unpause(run: str, db: Path, *, who: str, as_json: bool) -> None:
-    """Let a paused run go on, and say so; see `resume`.
+def unpause(run: str, db: Path, *, answer: object, at: str, who: str, as_json: bool) -> None:
+    """Let a paused run go on, with an answer if there is one, and say so; see `resume`.
 
     Raises:
         Failure: it has ended, or another process owns the log and cannot be asked.
     """
-    acted = _steer(db, run, lambda handle: handle.resume(who=who), "resume its runs")
+    acted = _steer(db, run, lambda handle: handle.resume(answer, at=at, who=who), "resume its runs")
     if as_json:
         print_json({"run": run, "paused": False, "changed": acted.answer})
     elif acted.answer:
@@ -79,8 +84,9 @@ def retry(*, run: str, db: Path, who: str, as_json: bool) -> None:
 
 @click.command(short_help="Start a run that begins where another one was before a step.")
 @click.argument("run")
-@click.argument("step")
+@click.argument("step", required=False)
 @db_option
+@click.option("--checkpoint", metavar="ID", default="", help="In place of STEP: the checkpoint at which it begins.")
 @click.option("--input", "given", metavar="JSON|@FILE", help="Arguments that are other than RUN's; @- reads stdin.")
 @click.option("--id", "fork_id", metavar="ID", help="The new run's id.")
 @click.option(
@@ -93,29 +99,36 @@ def retry(*, run: str, db: Path, who: str, as_json: bool) -> None:
 @who_option
 @json_option
 def fork(  # noqa: PLR0913 - its options
-    *, run: str, step: str, db: Path, given: str | None, fork_id: str | None, seconds: float | None, who: str,
-    as_json: bool,
+    *, run: str, step: str | None, db: Path, checkpoint: str, given: str | None, fork_id: str | None,
+    seconds: float | None, who: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Start another run that takes over what RUN had finished before STEP, and makes STEP and what follows anew.
 
-    `perdure show RUN` lists the steps; with branches, a step is named with its path, such as `map#1.4/price#1`.
+    `perdure show RUN` lists the steps; with branches, a step is named with its path, such as `map#1.4/price#1`. With
+    --checkpoint it takes over what RUN had finished there; `perdure checkpoints RUN` lists them.
     """
+    if bool(step) == bool(checkpoint):
+        raise Failure("say one of: a STEP, --checkpoint ID", Exit.USAGE)
     changed = read_input(given, db)
     deadline = None if seconds is None else span_of(seconds, "--deadline")
 
     async def begin(handle: RunHandle[Any]) -> str:
-        return (await handle.fork(step, changed=changed, id=fork_id, deadline=deadline, who=who)).id
+        place = {"checkpoint": checkpoint} if checkpoint else {"step": step or ""}
+        return (await handle.fork(**place, changed=changed, id=fork_id, deadline=deadline, who=who)).id
 
     acted = _steer(db, run, begin, "fork its runs")
     if as_json:
-        print_json({"run": acted.answer, "forked_from": run, "step": step})
+        print_json({"run": acted.answer, "forked_from": run, "step": step, "checkpoint": checkpoint or None})
         return
     print_line(acted.answer)
-    print_line(f"forked from {run}, before {step}{acted.then('its code runs', db)}", error=True)
+    where = f"at {checkpoint}" if checkpoint else f"before {step}"
+    print_line(f"forked from {run}, {where}{acted.then('its code runs', db)}", error=True)
 
 
 def _steer(db: Path, run: str, ask: Callable[[RunHandle[Any]], Awaitable[T]], what: str) -> Acted[T]:
     try:
         return tell_run(db, run, ask, what)
-    except (ControlRefusedError, UnknownStepError) as error:
-        raise Failure(str(error), Exit.RUN if isinstance(error, ControlRefusedError) else Exit.USAGE) from error
+    except (ControlRefusedError, QuestionNotOpenError) as error:
+        raise Failure(str(error), Exit.RUN) from error
+    except (UnknownStepError, UnknownCheckpointError) as error:
+        raise Failure(str(error), Exit.USAGE) from error

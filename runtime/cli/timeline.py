@@ -11,6 +11,7 @@ import msgspec
 from perdure.runtime.cli.facts import Facts, facts_of
 from perdure.runtime.cli.outcomes import ANSWER_WIDTH, OUTCOMES, Note, Step, StepStatus, What, by, go_on
 from perdure.runtime.cli.output import duration, shorten
+from perdure.runtime.cli.state_words import state_note
 from perdure.store.records import Recorded
 
 
@@ -60,6 +61,8 @@ class Timeline(msgspec.Struct):
             self._turn(event, facts)
         elif event.type == "parent-told":
             self._mark(event, f"{facts.run} knows how it ended")
+        elif event.type == "entry-told":
+            self._mark(event, "its entry point knows how it ended")
         elif facts.step:
             self._step(event, facts)
         else:
@@ -71,6 +74,10 @@ class Timeline(msgspec.Struct):
                 self._mark(event, f"signal {facts.name} came{by(event)}")
             case "version-chosen":
                 self._mark(event, f"goes by version {facts.version} of {facts.name}")
+            case "state-changed":
+                self._mark(event, f"{facts.key} was set from outside{by(event)}")
+            case "state-moved":
+                self._mark(event, "takes over values of its own")
             case "event-places-moved":
                 self._mark(event, "takes over the place among the events that it waits for")
             case _:
@@ -112,6 +119,9 @@ class Timeline(msgspec.Struct):
             case "run-paused":
                 self._mark(event, f"paused{by(event)}: {facts.reason}")
                 return  # the steps that are in flight end first
+            case "run-interrupted":
+                self._mark(event, "the process had ended while it ran: held until somebody resumes it")
+                return
             case "run-unpaused":
                 self._mark(event, f"paused no more{by(event)}")
                 return
@@ -159,6 +169,10 @@ class Timeline(msgspec.Struct):
                     step.note(
                         event.at, f"asks for approval of {shorten(bytes(facts.arguments).decode(), ANSWER_WIDTH)}"
                     )
+            case "pause-reached":
+                step = self._open(event, facts, "question", "pause", "waiting")
+                step.due = facts.until
+                step.notes = [Note(event.at, f"paused at {facts.name}{f': {facts.text}' if facts.text else ''}")]
             case "child-started":
                 step = self._open(event, facts, "child", facts.workflow, "waiting" if facts.is_awaited else "done")
                 step.ended_at = None if facts.is_awaited else event.at
@@ -186,6 +200,10 @@ class Timeline(msgspec.Struct):
                 step.due, step.notes = facts.until, [Note(event.at, f"waits for {facts.events.replace(',', ' or ')}")]
             case "event-sent":
                 self._tell(event, facts, "publish", f"published {facts.event}")
+            case "state-read" | "state-written" | "state-conflicted" | "state-refused":
+                self._tell(event, facts, "state", state_note(event, facts))
+            case "goal-told":
+                self._tell(event, facts, "goal", f"{facts.what} of {facts.goal}")
             case "step-skipped":
                 self._tell(event, facts, "skipped", facts.reason)
             case "path-taken":

@@ -17,11 +17,15 @@ from perdure.runtime.control.messages import (
     AnyRequest,
     Ask,
     CallTool,
+    CancelExecution,
     Dispatch,
     Ended,
+    EntryStatistics,
+    ExecutionResultOf,
     Follow,
     ForceCircuit,
     ForkRun,
+    ListSchedules,
     Publish,
     QuarantineSlot,
     Questions,
@@ -34,12 +38,16 @@ from perdure.runtime.control.messages import (
     StartData,
     StartNamed,
     Statistics,
+    SteerSchedule,
+    TriggerEntryPoint,
+    WaitExecution,
     Waiting,
     Withdraw,
     WorkflowStatistics,
     encode,
 )
 from perdure.runtime.dispatch import parse_arguments
+from perdure.runtime.entries.results import TriggerOptions
 from perdure.runtime.naming import check_principal, check_signal
 from perdure.runtime.options import OptionValues
 from perdure.store.errors import PayloadTooLargeError, UsageError
@@ -82,8 +90,25 @@ async def answer(  # noqa: C901 - one case a request
             check_principal(asked.who)
             changed = runtime.encode(msgspec.json.decode(asked.changed), "the changed input")
             return encode(await runtime.fork_run(name, msgspec.structs.replace(asked, changed=changed)))
-        case Publish(type=kind, data=data, id=id, who=who):
-            return encode(await runtime.publish(kind, msgspec.json.decode(data), id=id, who=who))
+        case Publish(type=kind, data=data, id=id, who=who, source=source, correlation=correlation):
+            given = msgspec.json.decode(data)
+            done = runtime.publish(kind, given, id=id, who=who, source=source, correlation=correlation)
+            return encode(await done)
+        case TriggerEntryPoint(entry=entry, data=data):
+            options = {name: getattr(request, name) for name in TriggerOptions.__annotations__}
+            return encode(await runtime.entry_points.trigger(entry, data, **options))
+        case WaitExecution(entry=entry, run=name, timeout=timeout):
+            return encode(await runtime.entry_points.wait(entry, runtime.run(name).id, timeout=timeout))
+        case CancelExecution(entry=entry, run=name, reason=reason):
+            return encode(await runtime.entry_points.cancel(entry, name, reason))
+        case ExecutionResultOf(entry=entry, run=name):
+            return encode(await runtime.entry_points.result(entry, name))
+        case EntryStatistics():
+            return encode(await runtime.entry_points.statistics())
+        case ListSchedules():
+            return encode(await runtime.schedules.list())
+        case SteerSchedule():
+            return encode(await _steer_schedule(runtime, request))
         case CallTool(tool=name, arguments=arguments, options=values):
             return await _call(runtime, name, arguments, _checked(runtime, values))
         case Dispatch(tool=name, arguments=arguments, options=values):
@@ -122,6 +147,18 @@ async def answer(  # noqa: C901 - one case a request
             assert_never(request)
 
 
+async def _steer_schedule(runtime: "Runtime", request: SteerSchedule) -> bool | str:
+    match request.to:
+        case "pause":
+            return await runtime.schedules.pause(request.entry, request.because, who=request.who)
+        case "resume":
+            return await runtime.schedules.resume(request.entry, who=request.who)
+        case "fire":
+            return await runtime.schedules.fire_now(request.entry, who=request.who)
+        case _:
+            assert_never(request.to)
+
+
 async def _asked(runtime: "Runtime", request: Ask) -> Any:
     kind, _ = ASKABLE[type(request.command)]
     stream = stream_id(request.stream)
@@ -156,8 +193,9 @@ def _recoded(runtime: "Runtime", message: T, where: str) -> T:
 
 
 def _checked(runtime: "Runtime", values: OptionValues) -> OptionValues:
-    """Return options that were checked here as if they had been given here."""
-    return runtime.with_options(**msgspec.structs.asdict(values)).values
+    """Return options that were checked here as if they had been given here: an entry point is nobody's to say."""
+    given = {name: value for name, value in msgspec.structs.asdict(values).items() if name != "entrance"}
+    return runtime.with_options(**given).values
 
 
 async def _start(runtime: "Runtime", request: Start) -> str:

@@ -9,9 +9,10 @@ import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, ParamSpec, Self, TypeVar, overload
+from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
 import msgspec
+from msgspec import UNSET
 
 from perdure.actors.kernel.messages import Command
 from perdure.actors.kernel.payloads import Redaction, encode_payload
@@ -24,11 +25,16 @@ from perdure.actors.workflows.definition import Workflow
 from perdure.actors.workflows.failures import Failures
 from perdure.actors.workflows.state import RunView
 from perdure.runtime.control import messages
+from perdure.runtime.control.entries import OwnersEntryPoints
 from perdure.runtime.control.line import Line
+from perdure.runtime.control.schedules import OwnersSchedules
+from perdure.runtime.entries.results import ExecutionResult, TriggerOptions
 from perdure.runtime.figures import RuntimeStatistics
+from perdure.runtime.goals import GoalReader
 from perdure.runtime.handle import RunHandle
 from perdure.runtime.naming import check_conversation, check_principal
 from perdure.runtime.options import Options, OptionValues
+from perdure.runtime.people import InputOutcome, inject_input
 from perdure.runtime.questions import OpenQuestion
 from perdure.runtime.recovery import WaitingRun
 from perdure.runtime.steering import ForkRequest
@@ -214,16 +220,28 @@ class Connection:
         *,
         id: str | None = None,
         who: str | None = None,
+        source: str | None = None,
+        correlation: str | None = None,
     ) -> bool:
         """Publish an event of a type; return False where that *id* was published before. Durable on return."""
         given = msgspec.Raw(self.encode(data, f"the event {type}"))
-        is_new: bool = await self._request(messages.Publish(type, given, id, who))
+        is_new: bool = await self._request(messages.Publish(type, given, id, who, source, correlation))
         return is_new
 
     async def questions(self) -> list[OpenQuestion]:
         """Return the open questions of all runs, oldest first."""
         found: list[OpenQuestion] = await self._request(messages.Questions())
         return found
+
+    async def resume_run(self, run: str, answer: object = UNSET, *, at: str = "", who: str | None = None) -> bool:
+        """Let a paused run go on, one that has paused itself with an answer."""
+        return await self.run(run).resume(answer, at=at, who=who)
+
+    async def inject_input(
+        self, target: str, content: object, *, who: str | None = None
+    ) -> "InputOutcome | Literal[False]":
+        """Give a run of the owner's what a person says, by the id of a question or of the run."""
+        return await inject_input(self, target, content, who)
 
     async def waiting(self) -> list[WaitingRun]:
         """Return the open runs that are not in the owner's memory and what each waits for."""
@@ -275,6 +293,63 @@ class Connection:
         """Take a tool's circuit over as an operator; return whether that changed anything. Durable on return."""
         changed: bool = await self._request(messages.ForceCircuit(tool, to, because, who, conversation))
         return changed
+
+    # Entry points
+
+    @property
+    def entry_points(self) -> OwnersEntryPoints:
+        """The owner's entry points."""
+        return OwnersEntryPoints(self._request, self.encode)
+
+    async def trigger(
+        self, entry: str, data: Mapping[str, Any] | None = None, **options: Unpack[TriggerOptions]
+    ) -> str:
+        """Start a run by an entry point of the owner's and return its id; durable on return."""
+        return await self.entry_points.trigger(entry, data, **options)
+
+    async def trigger_and_wait(
+        self,
+        entry: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        timeout: timedelta | float | None = None,
+        **options: Unpack[TriggerOptions],
+    ) -> ExecutionResult | None:
+        """Start a run and wait for its end; None on timeout, and it goes on."""
+        return await self.entry_points.trigger_and_wait(entry, data, timeout=timeout, **options)
+
+    async def cancel_execution(self, entry: str, run: str) -> bool:
+        """Ask for a run of an entry point to be cancelled."""
+        return await self.entry_points.cancel(entry, run)
+
+    async def get_execution_result(self, entry: str, run: str) -> ExecutionResult | None:
+        """Return how a run of an entry point ended, if that is known and kept."""
+        return await self.entry_points.result(entry, run)
+
+    # Schedules
+
+    @property
+    def schedules(self) -> OwnersSchedules:
+        """The schedules of the owner's entry points."""
+        return OwnersSchedules(self._request)
+
+    # Goals
+
+    @property
+    def goals(self) -> GoalReader:
+        """How the owner's goals stand."""
+        return GoalReader(self)
+
+    async def get_goal_progress(self, goal: str | None = None) -> dict[str, Any]:
+        """Return how far a goal of the owner's is, in the shape of founding document 003.
+
+        Raises:
+            UsageError: none is named: which goals there are is the owner's to know.
+            UnknownGoalError: the log has no such goal.
+        """
+        if goal is None:
+            raise UsageError("say which goal: get_goal_progress('…')")
+        return (await self.goals.progress(goal)).to_dict()
 
     # Slots
 

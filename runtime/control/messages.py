@@ -4,15 +4,19 @@ Nothing here names code: a request is one of the structs below, what it may ask 
 below, and a value in it is JSON. Invariant: every reply was durable in the log before it was written.
 """
 
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
 from perdure.actors.kernel.messages import Command
 from perdure.actors.slots.commands import SettleExecution
+from perdure.actors.state.goal_commands import GetGoal, GetGoalProgress
+from perdure.actors.state.goal_model import Goal
+from perdure.actors.state.goal_progress import GoalProgress
 from perdure.actors.tools.breaker import Command as Forcing
 from perdure.actors.tools.statistics import ToolStatistics
 from perdure.actors.tools.tool import GetToolStatistics
+from perdure.actors.triggers.subscription import AskRedrive
 from perdure.actors.workflows.commands import (
     AnswerQuestion,
     CancelRun,
@@ -24,6 +28,8 @@ from perdure.actors.workflows.commands import (
     UnpauseRun,
 )
 from perdure.actors.workflows.state import RunView
+from perdure.runtime.entries.results import ExecutionResult
+from perdure.runtime.entries.schedules import ScheduleView
 from perdure.runtime.figures import RuntimeStatistics
 from perdure.runtime.options import OptionValues
 from perdure.runtime.questions import OpenQuestion
@@ -36,7 +42,7 @@ PROTOCOL: Final = 1
 
 Asked: TypeAlias = (
     CancelRun | GetRun | SendSignal | AnswerQuestion | DecideApproval | SettleStep | PauseRun | UnpauseRun
-    | SettleExecution | GetToolStatistics
+    | SettleExecution | GetToolStatistics | GetGoal | GetGoalProgress | AskRedrive
 )  # fmt: skip
 """All that may be asked of an actor directly; what has to be checked or done beside it has a request of its own."""
 
@@ -51,6 +57,9 @@ ASKABLE: Final[dict[type[Command], tuple[str, Any]]] = {
     UnpauseRun: ("run", bool),
     SettleExecution: ("trajectory", Any),
     GetToolStatistics: ("tool", ToolStatistics),
+    AskRedrive: ("subscription", bool),
+    GetGoal: ("goal", Goal),
+    GetGoalProgress: ("goal", GoalProgress),
 }
 """Of each of them: the kind of actor that it is for, and the type of its answer."""
 
@@ -118,6 +127,60 @@ class Publish(Request, frozen=True, tag="publish"):
     type: str
     data: msgspec.Raw
     id: str | None = None
+    who: str | None = None
+    source: str | None = None
+    correlation: str | None = None
+
+
+class TriggerEntryPoint(Request, frozen=True, tag="trigger"):
+    """Start a run by an entry point."""
+
+    entry: str
+    data: dict[str, Any]
+    correlation_id: str | None = None
+    id: str | None = None
+    conversation: str | None = None
+    priority: int | None = None
+    who: str | None = None
+
+
+class WaitExecution(Request, frozen=True, tag="wait-execution"):
+    """Wait for the end of a run of an entry point, for so many seconds at most."""
+
+    entry: str
+    run: str
+    timeout: float | None = None
+
+
+class CancelExecution(Request, frozen=True, tag="cancel-execution"):
+    """Have a run of an entry point cancelled."""
+
+    entry: str
+    run: str
+    reason: str
+
+
+class ExecutionResultOf(Request, frozen=True, tag="execution-result"):
+    """Ask how a run of an entry point ended."""
+
+    entry: str
+    run: str
+
+
+class EntryStatistics(Request, frozen=True, tag="entry-statistics"):
+    """Ask for the figures of the entry points."""
+
+
+class ListSchedules(Request, frozen=True, tag="schedules"):
+    """List the schedules."""
+
+
+class SteerSchedule(Request, frozen=True, tag="steer-schedule"):
+    """Pause or resume a schedule, or have it start a run now."""
+
+    entry: str
+    to: Literal["pause", "resume", "fire"]
+    because: str = ""
     who: str | None = None
 
 
@@ -213,7 +276,8 @@ class Withdraw(Request, frozen=True, tag="withdraw"):
 AnyRequest: TypeAlias = (
     Ask | Start | StartNamed | StartData | Ended | RetryRun | ForkRun | Publish | CallTool | Dispatch | ForceCircuit
     | QuarantineSlot | ResetSlot | Resume | Questions | Waiting | Statistics | WorkflowStatistics
-    | ReadPage | Follow | ReadBlob | Withdraw
+    | ReadPage | Follow | ReadBlob | Withdraw | ListSchedules | SteerSchedule
+    | TriggerEntryPoint | WaitExecution | CancelExecution | ExecutionResultOf | EntryStatistics
 )  # fmt: skip
 
 ANSWERS: Final[dict[type[Request], Any]] = {
@@ -224,6 +288,13 @@ ANSWERS: Final[dict[type[Request], Any]] = {
     RetryRun: str | None,
     ForkRun: str,
     Publish: bool,
+    TriggerEntryPoint: str,
+    WaitExecution: ExecutionResult | None,
+    CancelExecution: bool,
+    ExecutionResultOf: ExecutionResult | None,
+    EntryStatistics: dict[str, dict[str, Any]],
+    ListSchedules: list[ScheduleView],
+    SteerSchedule: bool | str,
     CallTool: msgspec.Raw,
     Dispatch: str,
     ForceCircuit: bool,

@@ -26,6 +26,7 @@ from perdure.runtime.control.messages import (
     ReadBlob,
     ReadPage,
     Reply,
+    WaitExecution,
     Withdraw,
     decode_envelope,
     decode_request,
@@ -47,7 +48,7 @@ LAST_SECONDS: Final = 2.0
 PAGES: Final = 4
 """Pages and blobs of one connection in memory at the same time."""
 
-_WAITS: Final = (Ended, Follow, CallTool, Dispatch)
+_WAITS: Final = (Ended, WaitExecution, Follow, CallTool, Dispatch)
 _LARGE: Final = (ReadPage, ReadBlob)
 _CALLS: Final = (CallTool, Dispatch)
 
@@ -190,7 +191,7 @@ class Session:
             await asyncio.wait(tasks)
 
 
-_WAITS_ONLY: Final = (Ended, Follow, *_LARGE)
+_WAITS_ONLY: Final = (Ended, WaitExecution, Follow, *_LARGE)
 
 
 def _framed(reply: Reply) -> bytes:

@@ -23,6 +23,19 @@ from perdure.actors.slots.errors import (
     StaleLeaseError,
 )
 from perdure.actors.slots.parsing import has_tool_call, parse_tool_calls
+from perdure.actors.state.conversation import Artifact, ConversationFullError
+from perdure.actors.state.errors import StateConflictError, StateError, StateFullError, StatePermissionError
+from perdure.actors.state.goal_commands import (
+    GoalDecision,
+    GoalError,
+    GoalOutcome,
+    UnknownCriterionError,
+    UnknownDecisionError,
+    UnknownGoalError,
+)
+from perdure.actors.state.goal_model import Constraint, Criterion, Goal
+from perdure.actors.state.goal_progress import CriterionProgress, Evidence, GoalProgress, Violation
+from perdure.actors.state.view import MISSING, StateChange, StateView
 from perdure.actors.tools.breaker import BreakerPolicy
 from perdure.actors.tools.context import ToolContext
 from perdure.actors.tools.decorator import tool
@@ -42,7 +55,15 @@ from perdure.actors.tools.retry import Retry
 from perdure.actors.tools.simulation import PastCall, Simulation, simulate
 from perdure.actors.tools.statistics import ToolStatistics
 from perdure.actors.triggers.bus import BusEvent, Emission, EventBus, HandlerFailure, Subscription
-from perdure.actors.triggers.errors import PublicationConflictError
+from perdure.actors.triggers.errors import (
+    PublicationConflictError,
+    TriggerRefusedError,
+    UnknownDeadLetterError,
+    UnknownEntryPointError,
+)
+from perdure.actors.triggers.kinds import Api, Manual, OnEvent, Schedule, Webhook
+from perdure.actors.triggers.log_event import LogEvent
+from perdure.actors.triggers.subscription import DeadLetter
 from perdure.actors.triggers.wanted import On, PublishedEvent
 from perdure.actors.workflows.agents.agent import Agent, agent
 from perdure.actors.workflows.agents.errors import AgentError, AgentLoadError, UnknownActionError, UnknownAgentError
@@ -81,12 +102,15 @@ from perdure.actors.workflows.errors import (
     SignalConflictError,
     SignalRefusedError,
     StepFailedError,
+    UnknownCheckpointError,
     UnknownRunError,
     UnknownStepError,
     UnknownWorkflowError,
     WorkflowFailedError,
     WrongAnswerError,
 )
+from perdure.actors.workflows.forms import AnswerForm, Choice, Confirm, Form, FormField, FreeText, QuestionType
+from perdure.actors.workflows.goals import Pursuit
 from perdure.actors.workflows.offspring import ChildRun
 from perdure.actors.workflows.queue import Queue
 from perdure.actors.workflows.queues import QueueStatistics
@@ -94,10 +118,29 @@ from perdure.actors.workflows.saga import Saga
 from perdure.actors.workflows.state import NotInDoubtError, RunView
 from perdure.runtime.app import Runtime
 from perdure.runtime.bridge import BlockingRun, BlockingRuntime, BlockingTrajectory
+from perdure.runtime.checkpoints import Checkpoint
 from perdure.runtime.control.connection import Connection, connect
 from perdure.runtime.control.errors import ConnectionLostError, NotOwnedError, OwnerError, OwnerUnreachableError
+from perdure.runtime.conversations import (
+    Conversation,
+    ConversationMetrics,
+    ConversationRun,
+    Conversations,
+    ConversationStatus,
+    ConversationView,
+)
+from perdure.runtime.entries.config import AgentRuntimeConfig
+from perdure.runtime.entries.delivering import SubscriptionStatistics
+from perdure.runtime.entries.entry_points import EntryPoint
+from perdure.runtime.entries.event_subscription import EventSubscription
+from perdure.runtime.entries.events import Events
+from perdure.runtime.entries.registry import EntryPoints
+from perdure.runtime.entries.results import ExecutionResult
+from perdure.runtime.entries.schedules import Schedules, ScheduleView
 from perdure.runtime.figures import RuntimeStatistics
+from perdure.runtime.goals import GoalReader, Goals
 from perdure.runtime.handle import RunHandle
+from perdure.runtime.people import InputOutcome
 from perdure.runtime.questions import OpenQuestion
 from perdure.runtime.recovery import WaitingRun
 from perdure.runtime.rehearsing import CheckedRun
@@ -120,6 +163,13 @@ from perdure.runtime.sandbox.tools import (
 )
 from perdure.runtime.sandbox.trajectory import ArtifactError, Trajectory
 from perdure.runtime.settings import Settings
+from perdure.runtime.state import SharedState
+from perdure.runtime.web.api.roles import Tokens
+from perdure.runtime.web.webhooks.errors import WebhookError, WebhookNotDeliveredError, WebhookRefusedError
+from perdure.runtime.web.webhooks.outgoing import WebhookReceipt, webhook_tool
+from perdure.runtime.web.webhooks.route import WebhookRoute
+from perdure.runtime.web.webhooks.serving import WebhookServer
+from perdure.runtime.web.webhooks.webhooks import Webhooks, WebhookStatistics
 from perdure.store.errors import (
     BacklogFullError,
     ConcurrencyError,
@@ -144,6 +194,7 @@ from perdure.store.reader import LogReader
 from perdure.store.records import Query, Recorded
 
 __all__ = [
+    "MISSING",
     "ActorError",
     "ActorFailedError",
     "ActorStoppedError",
@@ -153,9 +204,13 @@ __all__ = [
     "AgentLoadError",
     "AgentMessage",
     "AgentResponse",
+    "AgentRuntimeConfig",
     "AgentStatistics",
     "Agents",
+    "AnswerForm",
+    "Api",
     "Approval",
+    "Artifact",
     "ArtifactError",
     "AskTimeoutError",
     "Backend",
@@ -169,40 +224,74 @@ __all__ = [
     "BulkheadFullError",
     "BusEvent",
     "CheckedRun",
+    "Checkpoint",
     "ChildRun",
+    "Choice",
     "CircuitOpenError",
     "CommandResult",
     "Compensation",
     "CompensationFailedError",
     "ConcurrencyError",
+    "Confirm",
     "Connection",
     "ConnectionLostError",
+    "Constraint",
     "Context",
     "ControlRefusedError",
+    "Conversation",
+    "ConversationFullError",
+    "ConversationMetrics",
+    "ConversationRun",
+    "ConversationStatus",
+    "ConversationView",
+    "Conversations",
     "CorruptLogError",
+    "Criterion",
+    "CriterionProgress",
+    "DeadLetter",
     "DeadlineExceededError",
     "DefinedWorkflow",
     "Done",
     "Emission",
+    "EntryPoint",
+    "EntryPoints",
     "EventBus",
+    "EventSubscription",
+    "Events",
+    "Evidence",
     "ExecutionInDoubtError",
+    "ExecutionResult",
     "ExecutorConfig",
     "Fault",
     "FileResult",
+    "Form",
+    "FormField",
+    "FreeText",
+    "Goal",
+    "GoalDecision",
+    "GoalError",
+    "GoalOutcome",
+    "GoalProgress",
+    "GoalReader",
+    "Goals",
     "HandlerFailure",
+    "InputOutcome",
     "InternalError",
     "InvalidArgumentsError",
     "InvalidDefinitionError",
     "LogClosedError",
+    "LogEvent",
     "LogReader",
     "LogWriteError",
     "MailboxFullError",
+    "Manual",
     "NoSlotError",
     "NotALogError",
     "NotDone",
     "NotInDoubtError",
     "NotOwnedError",
     "On",
+    "OnEvent",
     "OpenQuestion",
     "OrchestrationError",
     "OwnerError",
@@ -214,8 +303,10 @@ __all__ = [
     "PlainProcess",
     "PublicationConflictError",
     "PublishedEvent",
+    "Pursuit",
     "Query",
     "QuestionNotOpenError",
+    "QuestionType",
     "Queue",
     "QueueStatistics",
     "RateLimit",
@@ -244,9 +335,13 @@ __all__ = [
     "SagaClosedError",
     "SagaState",
     "SandboxUnavailableError",
+    "Schedule",
+    "ScheduleView",
+    "Schedules",
     "SchemaTooNewError",
     "Secret",
     "Settings",
+    "SharedState",
     "SignalConflictError",
     "SignalRefusedError",
     "Simulation",
@@ -256,11 +351,19 @@ __all__ = [
     "SlotView",
     "SqliteTooOldError",
     "StaleLeaseError",
+    "StateChange",
+    "StateConflictError",
+    "StateError",
+    "StateFullError",
+    "StatePermissionError",
+    "StateView",
     "Step",
     "StepFailedError",
     "StoreError",
     "StoreLockedError",
     "Subscription",
+    "SubscriptionStatistics",
+    "Tokens",
     "Tool",
     "ToolCall",
     "ToolContext",
@@ -273,17 +376,34 @@ __all__ = [
     "Trajectory",
     "TrajectoryView",
     "Trigger",
+    "TriggerRefusedError",
     "UndecodableEventError",
     "UnencodableError",
     "UnknownActionError",
     "UnknownAgentError",
+    "UnknownCheckpointError",
+    "UnknownCriterionError",
+    "UnknownDeadLetterError",
+    "UnknownDecisionError",
+    "UnknownEntryPointError",
+    "UnknownGoalError",
     "UnknownRunError",
     "UnknownStepError",
     "UnknownTagError",
     "UnknownToolError",
     "UnknownWorkflowError",
     "UsageError",
+    "Violation",
     "WaitingRun",
+    "Webhook",
+    "WebhookError",
+    "WebhookNotDeliveredError",
+    "WebhookReceipt",
+    "WebhookRefusedError",
+    "WebhookRoute",
+    "WebhookServer",
+    "WebhookStatistics",
+    "Webhooks",
     "Workflow",
     "WorkflowDefinition",
     "WorkflowFailedError",
@@ -303,6 +423,7 @@ __all__ = [
     "slot_of",
     "tmux",
     "tool",
+    "webhook_tool",
     "workflow",
     "write_file",
 ]

@@ -1,7 +1,8 @@
 """Requests to other servers: JSON out, bytes in, and certainty about what may have arrived. Repeats nothing.
 
-The one module that knows httpx2, an extra that is imported when a client is made. Every request has an end: a limit on
-the whole, not on the next byte. Environment variables (proxies, netrc) are not asked: neither gets to see a token.
+The one module that knows httpx2, but for webhooks that go out: an extra that is imported when a client is made. Every
+request has an end: a limit on the whole, not on the next byte. Environment variables (proxies, netrc) are not asked:
+neither gets to see a token.
 """
 
 import asyncio

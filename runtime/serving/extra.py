@@ -6,7 +6,7 @@ from typing import Final
 
 from perdure.store.errors import UsageError
 
-_PACKAGES: Final = frozenset({"httpx2", "starlette", "uvicorn"})
+_PACKAGES: Final = frozenset({"httpx2", "standardwebhooks", "starlette", "uvicorn"})
 
 
 @contextmanager

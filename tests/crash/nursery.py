@@ -39,10 +39,18 @@ class Nursery:
 
     def live(self, order: msgspec.Struct, *, kill_after: float | None = None) -> int:
         """Live *order*, perhaps kill it after some seconds; return 0, or minus the signal that ended it."""
-        pid = self._ask(msgspec.json.encode(order))
+        pid = self.begin(order)
         if kill_after is not None:
             time.sleep(kill_after)  # this one is meant: nobody knows where in its work the child is
             os.kill(pid, signal.SIGKILL)
+        return self.end()
+
+    def begin(self, order: msgspec.Struct) -> int:
+        """Begin to live *order*; return the pid of the child."""
+        return self._ask(msgspec.json.encode(order))
+
+    def end(self) -> int:
+        """Wait until the child has ended; return 0, or minus the signal that ended it."""
         return self._ask(b"wait")
 
     def _ask(self, line: bytes) -> int:

@@ -25,7 +25,7 @@ from perdure import (
     WrongAnswerError,
 )
 from perdure.testing import MemoryDisk, TestClock
-from tests.histories import code, scopes, steering
+from tests.histories import code, entering, pursuing, scopes, sharing, steering, stopping
 from tests.histories.steering import HAPPENED
 from tests.support.runs import DAY, Box
 
@@ -47,6 +47,10 @@ class Plan(msgspec.Struct, frozen=True):
     publishes: bool = False
     cancels: bool = False
     retries: bool = False
+    pursues: bool = False
+    enters: bool = False
+    stops: bool = False
+    clashes: bool = False
 
 
 PLANS = {
@@ -66,18 +70,34 @@ PLANS = {
     "family": Plan(scopes.family),
     "orphan": Plan(scopes.orphan, cancels=True),
     "route": Plan(scopes.route, {"is_birthday": False}),
+    "pursuit": Plan(pursuing.pursuit, pursues=True),
+    "stopped": Plan(stopping.stopped, stops=True),
+    "entered": Plan(entering.entered, {"name": "second"}, retries=True, enters=True),
+    "clashes": Plan(sharing.clashes, {"value": 5}, clashes=True),
+    "shares": Plan(sharing.shares, {"turn": 1, "found": []}),
 }
-CHILDREN = (scopes.child, scopes.lost_child, scopes.slow_child, scopes.chained_child)
+CHILDREN = (scopes.child, scopes.lost_child, scopes.slow_child, scopes.chained_child, sharing.adds, sharing.changes)
 TOOLS = (code.inspect, code.tidy)
 
 
 def box_for(plan: Plan, disk: MemoryDisk, clock: TestClock) -> Box:
     """Return a process that knows the code of a history, on what is on *disk*."""
     # Actors stay in memory: looking for idle ones twice a minute would be most of what happens in three days.
-    settings = Settings(idle_after=30 * DAY, socket=False)
+    settings = Settings(idle_after=30 * DAY, socket=False, interrupted="report" if plan.stops else "resume")
     queue = Queue("mail", concurrency=1, rate=RateLimit(calls=1, per=timedelta(minutes=1)))
     workflows = [plan.workflow, *CHILDREN]
-    return Box(disk, clock, workflows=workflows, tools=TOOLS, queues=[queue], settings=settings)
+    goals = [pursuing.GOAL] if plan.pursues else []
+    entries = [entering.DOOR] if plan.enters else [sharing.CLASH] if plan.clashes else []
+    return Box(
+        disk,
+        clock,
+        workflows=workflows,
+        tools=TOOLS,
+        queues=[queue],
+        goals=goals,
+        entry_points=entries,
+        settings=settings,
+    )
 
 
 class Outside:
@@ -121,6 +141,15 @@ class Outside:
             await run.resume(who="ada")
         if view.run == RUN and self._plan.cancels and view.cancel_reason is None:
             await run.cancel("enough")
+        if self._plan.pursues and "goal-status-changed" not in HAPPENED:
+            await self._rt.goals.set_status("golden", "suspended", "no money", who="ada")
+            await self._rt.goals.set_status("golden", "active", who="ada")
+        if self._plan.stops and "artifact-dropped" not in HAPPENED:
+            HAPPENED.add("artifact-dropped")
+            talk = self._rt.conversation(stopping.TALK)
+            await talk.keep("note", {"kept": True}, who="ada")
+            await talk.keep("wrong", b"wrong")
+            await talk.drop("wrong")
         if view.status == "failed" and self._plan.retries:
             HAPPENED.add("run-retried")
             await run.retry(who="ada")

@@ -1,17 +1,19 @@
 """Record the history of a new workflow: `python -m tests.histories.record NAME`. One that exists is never replaced."""
 
 import asyncio
+import contextlib
 import sys
 from typing import Any
 
-from perdure import RunHandle
+from perdure import RunHandle, TriggerRefusedError
 from perdure.testing import TestClock
 from tests.histories.loading import FOLDER, Expected, write
 from tests.histories.outside import PLANS, RUN, Outside, Plan, box_for
+from tests.histories.stopping import TALK
 from tests.support.lives import MarkedDisk
 from tests.support.runs import Box
 
-CLOSED_MEANWHILE = {"scopes", "family", "trip", "steered"}
+CLOSED_MEANWHILE = {"entered", "scopes", "family", "trip", "steered"}
 """Beside a crash, these are closed in good order."""
 
 
@@ -20,8 +22,20 @@ async def start(name: str, plan: Plan, box: Box) -> None:
     if name == "guards":
         await rt.force_circuit("indulged", "disabled", because="it is known to fail", who="ada")
     options: dict[str, Any] = {"queue": "mail"} if name == "lined" else {}
+    options |= {"conversation": TALK} if name == "stopped" else {}
     if name == "lined":
         await rt.with_options(id="ahead", **options).start("lined", "first")
+    if plan.clashes:
+        await rt.trigger("clash", plan.arguments, id=RUN)
+        await box.clock.advance(1)
+        return
+    if plan.enters:
+        await rt.trigger("door", {"name": "first"}, id="ahead", who="ada")
+        with contextlib.suppress(TriggerRefusedError):
+            await rt.entry_points.fire("door", {"name": "nobody"}, kind="event", key="round", depth=17)
+        await rt.trigger("door", plan.arguments, id=RUN, correlation_id="visit")
+        await box.clock.advance(1)
+        return
     starting = rt.with_options(id=RUN, **options)
     await (starting.start(name, plan.arguments) if name == "route" else starting.start(name, **plan.arguments))
     await box.clock.advance(1)

@@ -8,7 +8,10 @@ import pytest
 
 from perdure.actors.kernel.behavior import Behavior
 from perdure.actors.kernel.messages import Event
+from perdure.actors.state.conversation import ConversationBehavior
+from perdure.actors.state.goal import GoalBehavior
 from perdure.actors.tools.tool import ToolBehavior
+from perdure.actors.triggers.entry_point import EntryPointBehavior
 from perdure.actors.triggers.listing import ListingBehavior
 from perdure.actors.triggers.topic import TopicBehavior
 from perdure.actors.workflows.queue import QueueBehavior
@@ -24,7 +27,16 @@ WITHOUT_A_RUN = {"slots"}
 """Replayed by tests of their own."""
 
 BEHAVIORS: dict[str, Behavior[Any]] = {
-    one.kind: one for one in (RunBehavior(), TopicBehavior(), ListingBehavior(), QueueBehavior())
+    one.kind: one
+    for one in (
+        EntryPointBehavior(),
+        RunBehavior(),
+        TopicBehavior(),
+        ListingBehavior(),
+        QueueBehavior(),
+        GoalBehavior(),
+        ConversationBehavior(),
+    )
 }
 CODEC = Codec([*ToolBehavior.events, *(event for behavior in BEHAVIORS.values() for event in behavior.events)])
 NAMES = sorted({path.stem for path in FOLDER.glob("*.jsonl")} - WITHOUT_A_RUN)
@@ -97,6 +109,7 @@ def test_the_histories_hold_every_kind_of_event_that_runs_and_what_they_use_have
     on_purpose = {
         "call-started", "call-lost",  # calls outside of runs are not replayed
         "run-blocked",  # nothing is replayed from it
+        "decision-lapsed",  # it takes ten thousand decisions
     }  # fmt: skip
     recorded = {line.type for name in NAMES for line in read(name)[1]}
 

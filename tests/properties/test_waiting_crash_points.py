@@ -41,7 +41,14 @@ from tests.properties.test_crash_points import (
 )
 from tests.support.runs import Box, play
 
-ENDS = {"signal-taken", "signal-expired", "signal-wait-withdrawn", "question-answered", "question-expired"}
+ENDS = {
+    "signal-taken",
+    "signal-expired",
+    "signal-wait-withdrawn",
+    "question-answered",
+    "question-expired",
+    "pause-resumed",
+}
 
 
 @workflow
@@ -65,6 +72,8 @@ async def perform(ctx: Context, program: Program) -> list[Any]:  # noqa: C901 - 
                 found.append(await ctx.signal("go", of=str))
             case "ask":
                 found.append(await ctx.ask(f"{argument}?", of=int, choices=[argument, 10]))
+            case "pause":
+                found.append(await ctx.pause("here", of=int, text=f"{argument}?", result=len(found)))
             case "nobody":
                 found.append(await nobody(ctx, argument))
             case "gather":
@@ -99,7 +108,7 @@ async def careful(ctx: Context, body: Program, cleanup: Program) -> Any:
 
 numbers = st.integers(0, 9)
 leaves = st.one_of(
-    st.tuples(st.sampled_from(["echo", "pay", "raise", "signal", "ask", "ask", "signal"]), numbers),
+    st.tuples(st.sampled_from(["echo", "pay", "raise", "signal", "ask", "pause", "ask", "signal"]), numbers),
     st.tuples(st.sampled_from(["sleep", "nobody"]), st.sampled_from([1, 5, 500])),
 )
 cleanups = st.lists(st.tuples(st.sampled_from(["echo", "ask", "signal"]), numbers), max_size=2)
@@ -122,7 +131,7 @@ def check_waits(history: list[Recorded]) -> None:
     """Check that each wait ended once, and each signal was taken once."""
     check(history)
     facts = [(event.type, json.loads(event.data or "{}")) for event in history]
-    begun = {fact["step"] for type_, fact in facts if type_ in {"signal-awaited", "question-asked"}}
+    begun = {fact["step"] for type_, fact in facts if type_ in {"signal-awaited", "question-asked", "pause-reached"}}
     ended = Counter(fact["step"] for type_, fact in facts if type_ in ENDS)
     withdrawn = {fact["step"] for type_, fact in facts if type_ == "question-withdrawn"}
     taken = Counter(fact["signal"] for type_, fact in facts if type_ == "signal-taken")
@@ -153,7 +162,8 @@ async def attend(box: Box, rt: Runtime) -> tuple[RunView, list[Recorded]]:
 
 ASKS_AT_ONCE: Program = [
     ("signal", 0),
-    ("gather", [[("ask", 1), ("pay", 1)], [("ask", 2), ("signal", 0)]]),
+    ("pause", 5),
+    ("gather", [[("pause", 6), ("ask", 1), ("pay", 1)], [("ask", 2), ("signal", 0)]]),
     ("careful", [[("gather", [[("ask", 3)], [("nobody", 5), ("raise", 0)]])], [("ask", 4)]]),
 ]
 

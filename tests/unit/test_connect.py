@@ -673,6 +673,9 @@ def test_a_connection_is_asked_with_the_words_of_a_runtime() -> None:
 
     here, there = words(Runtime), words(Connection)
 
-    only_here = {"abandon", "check", "select", "trajectory", "until_idle", "workflow"}
+    only_here = {"abandon", "open", "check", "select", "trajectory", "until_idle", "workflow"}
+    only_here |= {"subscribe", "subscribe_to_events", "unsubscribe_from_events"}  # a handler is of one process
+    only_here |= {"http_api"}  # it is served where the runtime is
+    only_here |= {"conversation"}  # its parts are facets of the runtime, which a connection has not
     assert there.keys() ^ here.keys() == only_here
     assert [name for name, asked in there.items() if here[name] != asked] == []

@@ -62,7 +62,7 @@ def done(key: str = "pay#1") -> StepCompleted:
 
 
 def resumed(life: int, *in_flight: str, crash: bool = False, alone: bool = False) -> RunResumed:
-    return RunResumed(life, after_crash=crash, is_alone=alone, in_flight=in_flight)
+    return RunResumed(life, after_crash=crash, is_alone=alone, in_flight=in_flight, interrupted=crash)
 
 
 def test_a_start_is_recorded_and_launches_the_code() -> None:

@@ -288,7 +288,7 @@ def test_a_step_that_publishes_is_in_one_unit_with_the_event() -> None:
         log = [(e.position, e.stream, e.type) for e in await rt.read(Query())]
         sent = next(position for position, _, type in log if type == "event-sent")
         assert (sent + 1, "topic/paid", "event-published") in log
-        assert await published(rt, "paid") == [{"id": "#1", "data": 1, "run": "p"}]
+        assert await published(rt, "paid") == [{"id": "#1", "data": 1, "run": "p", "node": "publish#1"}]
         await box.close()
 
     play(scenario)

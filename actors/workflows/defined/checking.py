@@ -67,6 +67,7 @@ def _step(step: Step, at: str, known: Known) -> Iterator[Fault]:
     yield from faults_in(step.conditions, f"{at}.conditions", known.predicates)
     yield from _mapping(step.input_mapping, f"{at}.input_mapping", sources=True)
     yield from _mapping(step.output_mapping, f"{at}.output_mapping", sources=False)
+    yield from path_faults(step.answer, f"{at}.answer")
     if step.retry is not None:
         yield from _retry(step.retry, f"{at}.retry", known)
         yield from _of_fallback(step.retry, step.action, f"{at}.retry", known)

@@ -14,11 +14,12 @@ import msgspec
 from perdure.actors.workflows.context import Context
 from perdure.actors.workflows.defined.calling import USUAL, Answer, Data, Way, call_step
 from perdure.actors.workflows.defined.conditions import Verdict, evaluate
-from perdure.actors.workflows.defined.data import with_results
+from perdure.actors.workflows.defined.data import WHOLE, with_results
 from perdure.actors.workflows.defined.errors import DataPathError
 from perdure.actors.workflows.defined.facts import note_path, note_skip
 from perdure.actors.workflows.defined.known import Known
 from perdure.actors.workflows.defined.model import Branching, Conditions, Step, WorkflowDefinition
+from perdure.actors.workflows.defined.pausing import after_pause
 from perdure.actors.workflows.defined.results import MergeError, StepResult, item_error, merge
 from perdure.actors.workflows.errors import WorkflowFailedError
 
@@ -33,6 +34,27 @@ class Flow:
         """What the run was given."""
         self.known = known
         self._visits: Counter[str] = Counter()
+
+    # Pauses
+
+    async def pause(self, step: Step, data: Data, way: Way = USUAL) -> tuple[Data, Step | None]:
+        """Pause after a step that says so; return the data with the answer, and the step to go on at if it is named.
+
+        Raises:
+            WorkflowFailedError: there is no place for the answer.
+        """
+        if not step.pause:
+            return data, None
+        key = f"{way.key or step.id}@pause"
+        answer = await self.ctx.with_options(key=key).pause(step.id, result=data)
+        try:
+            data = with_results(data, {WHOLE: step.answer}, answer)
+        except DataPathError as error:
+            raise self.broken(f"Step {step.id} failed: {error}", type(error).__name__, step) from error
+        following = after_pause(self.definition, step)
+        if following is not None:
+            note_path(step.id, following.id, "resumed")
+        return data, following
 
     # The way
 

@@ -141,6 +141,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """After it a saga only goes forward: what fails from here on waits for a person. In a saga only."""
     publish: str | None = None
     """The type of the event as which its result is published, for workflows that wait for it."""
+    pause: bool = False
+    """Whether the run is paused once the step was performed, until somebody resumes it with an answer. It then goes on
+    at the step `{id}_resume` if there is one, and otherwise with the next."""
+    answer: str = "answer"
+    """Where in the data that answer is put."""
     next: str | Branching | None = None
     """Where a conditional workflow goes on; left out, it ends here."""
     on: tuple[Trigger, ...] = ()
@@ -162,6 +167,8 @@ class WorkflowDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """Seconds that a run may take."""
     start: str | None = None
     """The first step of a conditional workflow; the first one listed when left out."""
+    entry_steps: tuple[str, ...] = ()
+    """Steps that a conditional workflow is begun at too, by entry points (`EntryPoint.node`)."""
     max_visits: int = 100
     """How often a conditional workflow may come to one step before it fails: a bound for its cycles."""
     items: str = "items"

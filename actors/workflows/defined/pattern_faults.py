@@ -14,6 +14,7 @@ from perdure.actors.workflows.defined.condition_faults import faults_in, path_fa
 from perdure.actors.workflows.defined.errors import Fault
 from perdure.actors.workflows.defined.known import Known
 from perdure.actors.workflows.defined.model import MERGES, Branching, Pattern, Step, WorkflowDefinition
+from perdure.actors.workflows.defined.pausing import PAUSING, after_pause, pause_faults
 from perdure.actors.workflows.defined.wording import nearest
 
 LONGEST_SECONDS: Final = 10 * 366 * 24 * 3600.0
@@ -24,6 +25,7 @@ EVENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,59}")
 
 OWN: Final[dict[str, tuple[Pattern, ...]]] = {
     "start": ("conditional",),
+    "entry_steps": ("conditional",),
     "max_visits": ("conditional",),
     "items": ("map_reduce",),
     "on_item_failure": ("map_reduce",),
@@ -35,17 +37,20 @@ OWN: Final[dict[str, tuple[Pattern, ...]]] = {
 }
 """Fields of a definition that only some patterns have."""
 
-OWN_OF_STEPS: Final[dict[str, Pattern]] = {
-    "compensation": "saga",
-    "pivot": "saga",
-    "next": "conditional",
-    "on": "event_driven",
+OWN_OF_STEPS: Final[dict[str, tuple[Pattern, ...]]] = {
+    "compensation": ("saga",),
+    "pivot": ("saga",),
+    "next": ("conditional",),
+    "on": ("event_driven",),
+    "pause": PAUSING,
 }
 
 
 def pattern_faults(definition: WorkflowDefinition, known: Known) -> Iterator[Fault]:
     """Yield what is wrong with a definition for its pattern."""
     yield from _strangers(definition)
+    if definition.pattern in PAUSING:
+        yield from pause_faults(definition)
     if definition.steps and (check := _CHECKS.get(definition.pattern)) is not None:
         yield from check(definition, known)
 
@@ -58,9 +63,9 @@ def _strangers(definition: WorkflowDefinition) -> Iterator[Fault]:
             yield Fault(name, f"only {' and '.join(patterns)} has it, and this is {definition.pattern}")
     defaults = _defaults(Step)
     for number, step in enumerate(definition.steps):
-        for name, pattern in OWN_OF_STEPS.items():
-            if getattr(step, name) != defaults[name] and definition.pattern != pattern:
-                text = f"only a step of {pattern} has it, and this is {definition.pattern}"
+        for name, patterns in OWN_OF_STEPS.items():
+            if getattr(step, name) != defaults[name] and definition.pattern not in patterns:
+                text = f"only a step of {' and '.join(patterns)} has it, and this is {definition.pattern}"
                 yield Fault(f"steps[{number}].{name}", text)
 
 
@@ -126,23 +131,29 @@ def _conditional(definition: WorkflowDefinition, known: Known) -> Iterator[Fault
     if definition.start is not None and definition.start not in ids:
         has_gaps = True
         yield Fault("start", f"there is no step {definition.start!r}; {nearest(definition.start, ids)}")
+    for number, id in enumerate(definition.entry_steps):
+        if id not in ids:
+            has_gaps = True
+            yield Fault(f"entry_steps[{number}]", f"there is no step {id!r}; {nearest(id, ids)}")
     for number, step in enumerate(definition.steps):
         at = f"steps[{number}].next"
-        for where, target in _named(step, at):
+        for where, target in _named(definition, step, at):
             if target not in ids:
                 has_gaps = True
                 yield Fault(where, f"there is no step {target!r}; {nearest(target, ids)}")
         if isinstance(step.next, Branching):
             yield from faults_in(step.next.condition, f"{at}.condition", known.predicates)
-            if not list(_named(step, at)):
+            if not list(_named(definition, step, at)):
                 yield Fault(at, "it names no step: say where to go, or leave next out")
     if not has_gaps and len(ids) == len(definition.steps):
         yield from _ways(definition)
 
 
-def _named(step: Step, at: str) -> Iterator[tuple[str, str]]:
+def _named(definition: WorkflowDefinition, step: Step, at: str) -> Iterator[tuple[str, str]]:
     """Yield the steps that may follow, each with the path of where it is named."""
-    if isinstance(step.next, str):
+    if (resumed := after_pause(definition, step)) is not None:
+        yield at, resumed.id
+    elif isinstance(step.next, str):
         yield at, step.next
     elif step.next is not None:
         turn = step.next
@@ -150,7 +161,9 @@ def _named(step: Step, at: str) -> Iterator[tuple[str, str]]:
         yield from ((f"{at}.{word}", target) for word, target in ways if target is not None)
 
 
-def _may_end(step: Step) -> bool:
+def _may_end(definition: WorkflowDefinition, step: Step) -> bool:
+    if after_pause(definition, step) is not None:
+        return False
     if isinstance(step.next, Branching):
         turn = step.next
         return turn.default is None and (turn.if_true is None or turn.if_false is None)
@@ -159,19 +172,18 @@ def _may_end(step: Step) -> bool:
 
 def _ways(definition: WorkflowDefinition) -> Iterator[Fault]:
     """Yield the steps to which no way leads, and those from which none leads to an end."""
-    following = {step.id: [target for _, target in _named(step, "")] for step in definition.steps}
+    following = {step.id: [target for _, target in _named(definition, step, "")] for step in definition.steps}
     begin = definition.start or definition.steps[0].id
-    reached = _reached({begin}, lambda id: following[id])
+    reached = _reached({begin, *definition.entry_steps}, lambda id: following[id])
     before: dict[str, list[str]] = {id: [] for id in following}
     for id, targets in following.items():
         for target in targets:
             before[target].append(id)
-    ending = _reached({step.id for step in definition.steps if _may_end(step)}, lambda id: before[id])
+    ending = _reached({step.id for step in definition.steps if _may_end(definition, step)}, lambda id: before[id])
     for number, step in enumerate(definition.steps):
         if step.id not in reached:
-            yield Fault(
-                f"steps[{number}]", f"no way from {begin} leads to {step.id}: name it in a next, or take it out"
-            )
+            how = "name it in a next or in entry_steps, or take it out"
+            yield Fault(f"steps[{number}]", f"no way from {begin} leads to {step.id}: {how}")
         elif step.id not in ending:
             yield Fault(f"steps[{number}].next", f"it goes round for ever: no way from {step.id} leads to an end")
 

@@ -14,6 +14,7 @@ from perdure.actors.workflows.defined.items import Items
 from perdure.actors.workflows.defined.known import Known
 from perdure.actors.workflows.defined.listening import Triggers
 from perdure.actors.workflows.defined.model import Pattern, WorkflowDefinition
+from perdure.actors.workflows.defined.pausing import InOrder
 from perdure.actors.workflows.defined.reducing import Reduction
 from perdure.actors.workflows.defined.results import ItemError, PathEntry, StepResult, item_errors, step_errors
 from perdure.actors.workflows.defined.undoing import undoable, undone
@@ -22,12 +23,14 @@ from perdure.actors.workflows.errors import CompensationFailedError, WorkflowFai
 
 async def sequential(flow: Flow) -> Data:
     """One step after another; each sees what those before it put into the data. The first one to fail ends it."""
-    data, results = flow.data, list[StepResult]()
-    for step in flow.definition.steps:
+    data, results, steps = flow.data, list[StepResult](), InOrder(flow.definition)
+    for step in steps:
         if flow.applies(step, data):
             result = await flow.perform(step, data)
             data = flow.put(step, data, result)
             results.append(result)
+            data, following = await flow.pause(step, data)
+            steps.go_on_at(following)
     return {"pattern": "sequential", "steps_executed": len(results), "final_data": data, "step_results": results}
 
 
@@ -55,21 +58,26 @@ async def conditional(flow: Flow) -> Data:
             result = await flow.perform(step, data, way)
             data = flow.accumulated(step, data, result)
             path.append(PathEntry(step=step.id, agent=result.agent, success=result.success, data=result.data))
-        step = flow.follow(step, data)
+            data, following = await flow.pause(step, data, way)
+        else:
+            following = None
+        step = following or flow.follow(step, data)
     return {"pattern": "conditional", "steps_executed": len(path), "path": path, "final_data": data}
 
 
 async def saga(flow: Flow) -> Data:
     """One step after another; when one fails, what was done is undone, last first, and the workflow has failed."""
-    data, saga = flow.data, flow.ctx.saga()
+    data, saga, steps = flow.data, flow.ctx.saga(), InOrder(flow.definition)
     try:
         async with saga:
-            for step in flow.definition.steps:
+            for step in steps:
                 if flow.applies(step, data):
                     result = await flow.perform(step, data, undoable(flow, saga, step, data))
                     data = flow.put(step, data, result)
                     if step.pivot:
                         saga.pivot()
+                    data, following = await flow.pause(step, data)
+                    steps.go_on_at(following)
     except (WorkflowFailedError, CompensationFailedError) as error:
         raise undone(flow, saga, data, error) from error
     return {

@@ -1,0 +1,60 @@
+"""Logs as JSON, one object a line on stderr, for programs that collect them; Python's own logging is told there, too.
+
+Invariant: a line has what its caller wrote and nothing of the variables around it, so no token and no body is in it.
+"""
+
+import logging
+import sys
+from typing import Any
+
+import msgspec
+import structlog
+
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
+class _StderrBytes:
+    """Writes lines to whatever stderr is at that moment."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def msg(self, message: str) -> None:
+        """Write one line, at once."""
+        sys.stderr.write(f"{message}\n")
+        sys.stderr.flush()
+
+    log = debug = info = warn = warning = error = critical = fatal = failure = err = exception = msg
+
+
+class _ToStructlog(logging.Handler):
+    """Says in structlog what libraries say by logging."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log = structlog.get_logger(record.name)
+        try:
+            log.log(record.levelno, record.getMessage(), logger=record.name)
+        except Exception:  # noqa: BLE001 - a handler of logging must not raise
+            self.handleError(record)
+
+
+def log_as_json(level: int = logging.INFO) -> None:
+    """Log as JSON from now on, from *level* on; an application's own configuration goes first."""
+    if not structlog.is_configured():
+        structlog.configure(
+            processors=[
+                structlog.contextvars.merge_contextvars,
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(serializer=_serialized),
+            ],
+            wrapper_class=structlog.make_filtering_bound_logger(level),
+            logger_factory=_StderrBytes,
+        )
+    if not logging.getLogger().handlers:
+        logging.getLogger().addHandler(_ToStructlog(logging.WARNING))
+
+
+def _serialized(value: Any, **_: Any) -> str:
+    return _encode(value).decode("utf-8", "replace")

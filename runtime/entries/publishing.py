@@ -1,0 +1,59 @@
+"""Publishes an event for an application: checked, encoded, durable.
+
+Not here: publishing from a workflow, which is a step (`listening.py`). Invariant: what a handler publishes is known to
+be led to by the event that it handles.
+"""
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from perdure.actors.triggers.topic import Publish, check_id, check_type, topic_of
+from perdure.runtime.entries.handling import CAUSE
+from perdure.runtime.naming import check_principal
+from perdure.store.errors import UsageError
+
+if TYPE_CHECKING:
+    from perdure.runtime.app import Runtime
+
+MAX_NAME = 200
+"""Characters of a source, and of a correlation."""
+
+
+class Published(msgspec.Struct, frozen=True, kw_only=True):
+    """What a publisher says beside the type and the data."""
+
+    id: str | None = None
+    who: str | None = None
+    source: str | None = None
+    correlation: str | None = None
+
+
+async def publish(runtime: "Runtime", type: str, data: object, said: Published) -> bool:
+    """Publish an event. See `Runtime.publish`."""
+    check_type(type)
+    check_id(said.id)
+    check_principal(said.who)
+    check_named(said.source, "source")
+    check_named(said.correlation, "correlation")
+    encoded = msgspec.Raw(runtime.encode(data, f"the event {type}"))
+    cause = CAUSE.get()
+    command = Publish(
+        encoded,
+        said.id,
+        source=said.source,
+        correlation=said.correlation or (cause.correlation if cause is not None else None),
+        depth=cause.depth + 1 if cause is not None else 0,
+    )
+    is_new: bool = await runtime.ask(topic_of(type), command, principal=said.who)
+    return is_new
+
+
+def check_named(text: str | None, what: str) -> None:
+    """Check what a publisher calls itself, or what it ties an event to; None is nothing.
+
+    Raises:
+        UsageError: it cannot be that.
+    """
+    if text is not None and not (0 < len(text) <= MAX_NAME and text.isprintable()):
+        raise UsageError(f"the {what} of an event is 1 to {MAX_NAME} printable characters, not {text!r}")

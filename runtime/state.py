@@ -1,0 +1,192 @@
+"""`rt.state`: the shared state as the application reads and writes it, beside the runs.
+
+Not here: what a call comes to (`actors/state/`). Invariant: a change is durable when the call returns, and so is
+everything that a read rests on.
+"""
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from perdure.actors.kernel.payloads import Redaction
+from perdure.actors.kernel.shell import Shell
+from perdure.actors.kernel.system import ActorSystem
+from perdure.actors.state.figures import StateFigures
+from perdure.actors.state.history import changes_json
+from perdure.actors.state.operations import Look, Looked, Wish, look_at, shelf_or_empty
+from perdure.actors.state.scopes import Place, Scope, Sight, stream_of
+from perdure.actors.state.seen import Seen, sighting_after
+from perdure.actors.state.shared_state import ChangeState, DropState, Shelf
+from perdure.actors.state.view import StateChange, StateView, change_of
+from perdure.actors.workflows.children import checked_run_id
+from perdure.actors.workflows.entrance import Isolation
+from perdure.actors.workflows.errors import UnknownRunError
+from perdure.actors.workflows.sharing import sight_of
+from perdure.runtime.naming import check_principal
+from perdure.store.errors import UsageError
+from perdure.store.records import StreamId
+
+if TYPE_CHECKING:
+    from perdure.runtime.app import Runtime
+    from perdure.runtime.machinery import Machinery
+
+_ISOLATIONS: Final = ("isolated", "shared", "synchronized")
+
+
+class ApplicationState(StateView):
+    """The shared state as the application sees it through somebody's eyes; see `SharedState.view`."""
+
+    def __init__(self, machinery: "Machinery", asked: Sight, isolation: Isolation | None, who: str | None) -> None:
+        super().__init__()
+        self._machinery = machinery
+        self._asked = asked
+        self._isolation: Isolation | None = isolation
+        self._who = who
+        self._seen = Seen()
+
+    @property
+    def _redaction(self) -> Redaction:
+        return self._machinery.parts.redaction
+
+    @property
+    def _system(self) -> ActorSystem:
+        self._machinery.check_open()
+        return self._machinery.system
+
+    async def _sight(self) -> Sight:
+        """Return what it sees: of a run that it was made for, what that sees, unless it was told otherwise."""
+        asked = self._asked
+        if asked.run is None:
+            return msgspec.structs.replace(asked, isolation=self._isolation or "shared")
+        state = (await self._shell(stream_of("execution", asked.run))).state
+        if state.status == "unborn":
+            raise UnknownRunError(run=asked.run)
+        own = sight_of(state)
+        isolation: Isolation = self._isolation or own.isolation
+        return Sight(asked.run, asked.conversation or own.conversation, asked.stream or own.stream, isolation)
+
+    async def _shell(self, stream: StreamId) -> Shell:
+        """Return an actor; it is in memory as long as nothing is awaited."""
+        directory = self._system.directory
+        while (shell := directory.active(stream)) is None:
+            await directory.activate(stream)
+        return shell
+
+    async def _durable(self) -> None:
+        # Durable before visible: the application stands outside.
+        if (barrier := self._system.log.barrier()) is not None:
+            await barrier
+
+    async def _look(self, look: Look) -> Looked:
+        sight = await self._sight()
+        if look.action == "changes":
+            found = await changes_json(self._system, sight.places, self._permissions, look.limit)
+            return Looked(msgspec.Raw(found))
+        shelves = await self._shelves(sight.places)
+        is_synchronized = sight.isolation == "synchronized"
+        looked = look_at(look, sight.places, shelves, self._permissions, is_synchronized=is_synchronized)
+        self._seen.add(looked.seen)
+        await self._durable()
+        return looked
+
+    async def _shelves(self, places: tuple[Place, ...]) -> dict[str, Shelf]:
+        """Return the values at these places, all as they are now."""
+        directory = self._system.directory
+        while away := [place.stream for place in places if directory.active(place.stream) is None]:
+            await directory.activate(away[0])
+        return {place.stream: _shelf(await self._shell(place.stream)) for place in places}
+
+    async def _change(self, wish: Wish, scope: Scope | None) -> msgspec.Raw:
+        sight = await self._sight()
+        place = sight.place(scope)
+        shell = await self._shell(place.stream)
+        # From here on nothing is awaited until it is done.
+        try:
+            return self._changed(wish, place, shell, is_synchronized=sight.isolation == "synchronized")
+        finally:
+            await self._durable()
+
+    def _changed(self, wish: Wish, place: Place, shell: Shell, *, is_synchronized: bool) -> msgspec.Raw:
+        shelf, is_watched = _shelf(shell), is_synchronized and place.scope != "execution"
+        if is_watched and wish.rests_on_what_was_seen:
+            self._seen.check(place, shelf, wish.keys)
+        puts, result = wish.outcome(shelf, self._redaction)
+        change = ChangeState(puts, place.scope, place.name)
+        self._system.transact(((shell, change),), principal=self._who)
+        if is_watched and puts:
+            self._seen.add((sighting_after(place, shelf, puts),))
+        return result
+
+
+class SharedState(ApplicationState):
+    """The shared state of a runtime: itself a view of the values that all share (`global`), and the way to others."""
+
+    def __init__(self, runtime: "Runtime", machinery: "Machinery") -> None:
+        super().__init__(machinery, Sight(), "shared", None)
+        self._runtime = runtime
+        self._figures = StateFigures()
+
+    def view(
+        self,
+        *,
+        run: str | None = None,
+        conversation: str | None = None,
+        stream: str | None = None,
+        isolation: Isolation | None = None,
+        who: str | None = None,
+    ) -> StateView:
+        """Return the state as a run, the runs of a conversation, or those of an entry point (*stream*) see it.
+
+        Args:
+            run: a run; what else it sees, and its isolation, are its own unless said otherwise here.
+            conversation: a conversation's id.
+            stream: an entry point's id, or the name of a workflow whose runs come by none.
+            isolation: `shared` when left out and no run is named. A `synchronized` view remembers what it has read.
+            who: in whose name it writes, as the log is to name them.
+
+        Raises (its calls):
+            UnknownRunError: there is no such run.
+            RunClosedError: the run has ended: its own values are gone and can not come back.
+            UsageError: an isolated view without a run.
+            LogWriteError, BacklogFullError: the log refused.
+        """
+        if isolation is not None and isolation not in _ISOLATIONS:
+            raise UsageError(f"isolation is one of {', '.join(_ISOLATIONS)}, not {isolation!r}")
+        check_principal(who)
+        asked = Sight(None if run is None else checked_run_id(run), conversation, stream)
+        return ApplicationState(self._machinery, asked, isolation, who)
+
+    async def recent_changes(self, limit: int = 10) -> list[StateChange]:
+        """Return the newest changes in all scopes, those of runs included, the newest first."""
+        found: list[dict[str, Any]] = msgspec.json.decode(await changes_json(self._system, None, limit=limit))
+        return [change_of(one) for one in found]
+
+    async def drop(self, *, stream: str | None = None, conversation: str | None = None, who: str | None = None) -> int:
+        """Take away all values of an entry point or of a conversation; return how many there were. Durable on return.
+
+        Runs that go on may write new ones.
+
+        Raises:
+            UsageError: not exactly one of the two is named.
+        """
+        if (stream is None) == (conversation is None):
+            raise UsageError("rt.state.drop takes either stream=… or conversation=…")
+        check_principal(who)
+        name = stream_of("stream", stream) if stream is not None else stream_of("conversation", conversation or "")
+        dropped: int = await self._runtime.ask(name, DropState(), principal=who)
+        return dropped
+
+    async def statistics(self) -> dict[str, int]:
+        """Return `global_keys`, `stream_count`, `execution_count`, `total_changes` and `version`.
+
+        Counted are streams and open runs that hold values; both of the last are the changes that there ever were, all
+        of which the log has. The first call reads them, later ones what has come since.
+        """
+        await self._durable()
+        await self._figures.read(self._system.log)
+        return self._figures.counts()
+
+
+def _shelf(shell: Shell) -> Shelf:
+    state = shell.state
+    return state if isinstance(state, Shelf) else shelf_or_empty(state.shelf)
