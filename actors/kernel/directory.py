@@ -260,10 +260,10 @@ class Directory:
 
     async def stop(self) -> None:
         """Handle every message of the actors in memory; refuse those whose actor would have to be loaded."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
         if self._loading is not None:
             await asyncio.wait([self._loading])
+        if self._sweeper is not None:  # after the loading, which sets it
+            self._sweeper.cancel()
         for stream in list(self._held):
             self._settle(stream, ActorStoppedError(stream=stream))
         while any(shell.actor_inbox for shell in self._active.values()):  # noqa: ASYNC110 - a few turns, once in a life

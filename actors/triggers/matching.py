@@ -72,7 +72,7 @@ class EventFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
             and self.correlation in (None, event.correlation)
             and self.node in (None, event.node)
             and self.stream in (None, event.stream)
-            and (self.not_stream is None or event.stream != self.not_stream)
+            and (self.not_stream is None or event.stream != self.not_stream or _is_from_outside(event))
             and (self.where is None or holds((self.where,), event.data))
         )
 
@@ -80,6 +80,11 @@ class EventFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     def key(self) -> tuple[str, Any]:
         """The field that must be equal to something, and that value, by which the filter is found; ("", None): none."""
         return next(((name, value) for name in KEYS if (value := getattr(self, name)) is not None), ("", None))
+
+
+def _is_from_outside(event: LogEvent) -> bool:
+    # A webhook's source may be called as an entry point is: what no run published is not the entry point's own.
+    return event.is_published and event.run is None
 
 
 def checked_types(types: str | Iterable[str]) -> tuple[str, ...]:

@@ -668,7 +668,7 @@ def test_a_connection_offers_what_handles_and_options_need() -> None:
 
 def test_a_connection_is_asked_with_the_words_of_a_runtime() -> None:
     def words(kind: Any) -> dict[str, list[str]]:
-        methods = {name: one for name, one in vars(kind).items() if name[0] != "_" and inspect.isfunction(one)}
+        methods = {name: one for name, one in inspect.getmembers(kind) if name[0] != "_" and inspect.isfunction(one)}
         return {name: list(inspect.signature(one).parameters) for name, one in methods.items()}
 
     here, there = words(Runtime), words(Connection)

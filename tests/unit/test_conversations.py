@@ -349,6 +349,7 @@ def test_with_nobody_to_resume_it_the_conversation_is_interrupted() -> None:
     play(scenario)
 
 
+@pytest.mark.row("A3-14")
 def test_a_cancelled_run_is_taken_up_by_a_new_one_at_its_last_checkpoint() -> None:
     async def scenario() -> None:
         async with box_with(waits) as box:

@@ -136,6 +136,25 @@ def test_an_entry_point_is_not_started_by_its_own_runs() -> None:
     play(scenario)
 
 
+@workflow
+async def says_it_again(ctx: Context, event: dict[str, Any]) -> None:
+    await ctx.publish("custom", event["data"])
+
+
+def test_an_entry_point_may_be_called_as_a_source_is_and_is_not_started_by_what_its_runs_publish() -> None:
+    async def scenario() -> None:
+        async with box_with(says_it_again, entry_points=[EntryPoint("s", says_it_again, OnEvent("custom"))]) as box:
+            rt = await box.open()
+
+            await rt.publish("custom", 1, source="s")
+            await box.clock.settle()
+
+            assert len(await runs_of(rt, "s")) == 1
+            assert [(event.data, event.depth) for event in await rt.events.history("custom")] == [(1, 1), (1, 0)]
+
+    play(scenario)
+
+
 @pytest.mark.row("A3-22")
 def test_entry_points_that_start_one_another_are_stopped_by_how_many_runs_led_to_it() -> None:
     async def scenario() -> None:

@@ -15,6 +15,7 @@ from perdure import (
     EntryPoint,
     Goal,
     GoalOutcome,
+    LogEvent,
     PayloadTooLargeError,
     Query,
     RunHandle,
@@ -95,6 +96,60 @@ def test_a_run_decides_and_tells_what_came_of_it(kind: str, tmp_path: Any) -> No
             assert [one["what"] for one in await events(rt, "r", "goal-told")] == ["decision", "outcome"]
 
     play(scenario)
+
+
+@pytest.mark.row("A3-49")
+def test_those_who_subscribe_are_told_once_that_a_goal_is_achieved() -> None:
+    told: list[tuple[str, Any, Any]] = []
+
+    async def keep(event: LogEvent) -> None:
+        one = event.to_dict()
+        told.append((one["type"], one["execution_id"], one["data"]["progress"]))
+
+    async def scenario() -> None:
+        async with mail_box() as box:
+            rt = await box.open()
+            rt.subscribe(keep, "goal_achieved", name="goals")
+            before = (await rt.goals.get("mail")).status
+            await (await rt.with_options(id="first").start(mails, "ada")).result()
+            after = (await rt.goals.get("mail")).status
+            rt = await box.crash_and_reopen()
+            rt.subscribe(keep, "goal_achieved", name="goals")
+            for number, to in enumerate(("nobody", "ada", "ada")):
+                await (await rt.with_options(id=f"r{number}").start(mails, to)).result()
+            await box.clock.settle()
+
+            assert (before, after, (await rt.goals.get("mail")).status) == ("draft", "completed", "completed")
+            assert await goal_events(rt) == [
+                "goal-defined", "decision-made", "outcome-recorded", "goal-progressed", "goal-achieved",
+                *["decision-made", "outcome-recorded", "goal-progressed"] * 3,
+            ]  # fmt: skip
+
+    play(scenario)
+
+    assert set(told) == {("goal_achieved", "first", 1.0)}
+
+
+@pytest.mark.row("A3-43")
+def test_progress_is_given_with_the_keys_and_the_figures_of_document_003() -> None:
+    goal = Goal(id="mail", criteria=[Criterion(id="c1", target="100%"), Criterion(id="c2", weight=0.5)])
+
+    async def scenario() -> dict[str, Any]:
+        async with mail_box(goals=[goal]) as box:
+            rt = await box.open()
+            for number in range(10):
+                decision = await rt.goals.record_decision("mail", "send it", criteria=["c1"])
+                await rt.goals.record_outcome(decision, number > 0)
+            assert (await rt.get_goal_progress()) == (await rt.get_goal_progress("mail"))
+            return await rt.get_goal_progress()
+
+    found = play(scenario)
+
+    assert (found["overall_progress"], found["recommendation"]) == (0.6, "continue")
+    assert (found["criteria_status"]["c1"]["met"], found["criteria_status"]["c1"]["progress"]) == (False, 0.9)
+    assert (found["criteria_status"]["c2"]["met"], found["criteria_status"]["c2"]["progress"]) == (False, 0.0)
+    assert found["constraint_violations"] == []
+    assert found["metrics"]["total_decisions"] == 10
 
 
 def test_what_a_run_tells_and_what_the_goal_has_of_it_are_one_unit() -> None:

@@ -452,9 +452,7 @@ def test_every_write_is_told_to_those_who_subscribe_to_changes_of_the_state() ->
             )  # fmt: skip
             await box.clock.settle()
 
-        changes = [
-            (each["stream_id"], each["execution_id"], each["node_id"], *each["data"].values()) for each in told
-        ]
+        changes = [(each["stream_id"], each["execution_id"], each["node_id"], *each["data"].values()) for each in told]
         assert changes == [
             (None, None, None, "k", None, 0, "global"),
             ("orders", "r", "state.write#1", "k", None, 1, "execution"),
