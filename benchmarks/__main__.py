@@ -24,6 +24,7 @@ from benchmarks import (
     slots,
     subscriptions,
     throughput,
+    triggers,
     waiting,
     webhooks,
 )
@@ -52,6 +53,7 @@ GROUPS: Mapping[str, Callable[[Size], dict[str, Row]]] = MappingProxyType(
         "state": sharing.measure,
         "webhooks": webhooks.measure,
         "subscriptions": subscriptions.measure,
+        "triggers": triggers.measure,
     }
 )
 

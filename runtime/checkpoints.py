@@ -16,9 +16,11 @@ from perdure.store.records import Query, Recorded, StreamId
 if TYPE_CHECKING:
     from perdure.runtime.reach import Reach
 
+PAUSE_REACHED: Final = "pause-reached"
+
 ENDS: Final = frozenset({
     "step-completed", "step-failed", "step-skipped", "path-taken", "value-recorded", "timer-fired", "signal-taken",
-    "signal-expired", "question-answered", "question-expired", "call-approved", "call-rejected", "pause-reached",
+    "signal-expired", "question-answered", "question-expired", "call-approved", "call-rejected", PAUSE_REACHED,
     "pause-resumed", "child-ended", "child-refused", "event-sent", "event-taken", "event-expired", "branches-failed",
     "race-won", "timeout-passed", "pivot-passed", "state-read", "state-written", "state-conflicted", "state-refused",
     "goal-told",

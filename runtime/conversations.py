@@ -50,7 +50,8 @@ decided what becomes of it, or it is blocked; otherwise as the newest run."""
 MAX_NAME = 200
 """Of an artifact."""
 
-_RESUMABLE = frozenset({"paused", "interrupted", "failed", "cancelled"})
+_HELD = frozenset({"paused", "interrupted"})
+_RESUMABLE = _HELD | {"failed", "cancelled"}
 
 
 class ConversationRun(msgspec.Struct, frozen=True):
@@ -158,18 +159,18 @@ class Conversation:
     async def resume(self, answer: object = UNSET, *, who: str | None = None) -> RunHandle[Any]:
         """Have the newest run go on that stands still, and return it; durable on return.
 
-        One that is paused or was interrupted goes on where it was, one that failed is tried again from the step that it
-        failed of, and for one that was cancelled a new run begins at the last checkpoint before that. What they had
-        finished is not made again. A run that goes on by itself is left to it.
+        That is the newest one that is paused or was interrupted; where there is none, the newest of all. Such a run
+        goes on where it was, one that failed is tried again from the step that it failed of, and for one that was
+        cancelled a new run begins at the last checkpoint before that. What they had finished is not made again. A run
+        that goes on by itself is left to it.
 
         Raises:
             ControlRefusedError: there is no such run, or it cannot go on.
             WrongAnswerError: the answer does not fit.
         """
         check_principal(who)
-        member, view = await self._newest()
+        view, status = await self._standing_still()
         run: RunHandle[Any] = self._runtime.run(view.run)
-        status = await self._status_of(view)
         if answer is not UNSET and status != "paused":
             raise ControlRefusedError(run=view.run, what="resumed with an answer", reason=f"it is {status}")
         match status:
@@ -183,17 +184,24 @@ class Conversation:
                 return await self._taken_up(view.run, who)
             case "completed":
                 reason = "the newest run of the conversation is completed: start another one"
-                raise ControlRefusedError(run=member.run, what="resumed", reason=reason)
+                raise ControlRefusedError(run=view.run, what="resumed", reason=reason)
             case _:
                 pass
         return run
 
-    async def _newest(self) -> tuple[Member, RunView]:
-        state = await self._state()
-        if not state.runs:
+    async def _standing_still(self) -> tuple[RunView, str]:
+        """Return the newest run that somebody has to have go on, or else the newest one, and how it stands."""
+        newest: tuple[RunView, str] | None = None
+        for member in reversed((await self._state()).runs):
+            view = await self._view(member.run)
+            status = await self._status_of(view)
+            if status in _HELD:
+                return view, status
+            newest = newest or (view, status)
+        if newest is None:
             reason = f"there was no run in conversation {self.id}"
             raise ControlRefusedError(run="", what="resumed", reason=reason)
-        return state.runs[-1], await self._view(state.runs[-1].run)
+        return newest
 
     async def _taken_up(self, run: str, who: str | None) -> RunHandle[Any]:
         query = Query(stream=StreamId(f"run/{run}"), types=("run-cancel-requested",), limit=1)
@@ -211,13 +219,12 @@ class Conversation:
         state = await self._state()
         runs = await self._runs(state.runs)
         first, last = await self._ends()
-        status = _status(runs)
         return ConversationView(
             id=self.id,
-            status=status,
+            status=_status(runs),
             count=state.count,
             newest=runs[-1] if runs else None,
-            is_resumable=status in _RESUMABLE,
+            is_resumable=any(one.status in _HELD for one in runs) or bool(runs and runs[-1].status in _RESUMABLE),
             artifacts=tuple(state.artifacts.values()),
             started_at=first,
             updated_at=last,

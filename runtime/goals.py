@@ -225,10 +225,7 @@ class Goals(GoalReader):
 
     async def _shell(self, goal: str) -> Shell:
         self._machinery.check_open()
-        directory = self._machinery.system.directory
-        while (shell := directory.active(goal_stream(goal))) is None:
-            await directory.activate(goal_stream(goal))
-        return shell
+        return await self._machinery.system.directory.bring(goal_stream(goal))
 
     def _encode(self, value: object, where: str) -> bytes:
         return encode_payload(value, where=where, redaction=self._machinery.parts.redaction, stable=True)

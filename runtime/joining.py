@@ -3,8 +3,6 @@
 Invariant: a run that is in the history of a conversation is in the log, and one in the log is in that history.
 """
 
-from collections.abc import Sequence
-
 from perdure.actors.kernel.shell import Shell
 from perdure.actors.kernel.system import ActorSystem
 from perdure.actors.state.conversation import JoinConversation, conversation_stream
@@ -24,7 +22,7 @@ async def start_in_conversation(
     """
     id = run.partition("/")[2]
     streams = [run] if start.conversation is None else [run, conversation_stream(start.conversation)]
-    shells = await in_memory(system, streams)
+    shells = await system.directory.bring_all(streams)
     moves: list[tuple[Shell, StartRun | JoinConversation]] = [(shells[0], start)]
     if shells[0].state.status == "unborn":  # one that is there has joined when it began
         moves += [(shell, JoinConversation(id, start.workflow, takes_up)) for shell in shells[1:]]
@@ -37,18 +35,3 @@ async def start_in_conversation(
         raise
     if done.ticket is not None:
         await done.ticket
-
-
-async def in_memory(system: ActorSystem, streams: Sequence[StreamId]) -> list[Shell]:
-    """Return actors that are all in memory, which they stay as long as nothing is awaited.
-
-    Raises:
-        PerdureError: one cannot be read.
-    """
-    while True:
-        shells = [shell for stream in streams if (shell := system.directory.active(stream)) is not None]
-        if len(shells) == len(streams):
-            return shells
-        for found in await system.directory.activate_many(streams):
-            if isinstance(found, BaseException):
-                raise found

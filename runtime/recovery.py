@@ -78,16 +78,19 @@ class Reconciler:
         async for page in self._pages(None):
             await self._engine.queues.restore([row.stream for row in page if is_queued(row.waits_on)])
             await self._resume(await self._unless_reported([row.stream for row in page if not _sleeps(row, now)]))
-        self._engine.queues.open()
+        # Whoever was at work has a place, and may have to wait for memory: before all that waits for its turn.
+        self._engine.resumer.after_deferred(self._engine.queues.open)
         await self._arm_next(now)
         await self._engine.exchange.wake_sleepers()
 
     async def resume_run(self, stream: StreamId) -> None:
-        """Bring back one open run, at once or, if it sleeps, when its time comes."""
+        """Bring back one open run, at once or, if it sleeps, when its time comes; in a queue, when its turn comes."""
         now = self._clock.moment().now
         row = await self._row(stream)
         if row is None:
             return
+        if is_queued(row.waits_on):
+            await self._engine.queues.restore([stream])
         if row.wake_at is not None and row.wake_at > now:
             self._arm(row.wake_at)
         elif not _sleeps(row, now):

@@ -24,7 +24,6 @@ from perdure.actors.workflows.errors import UnknownRunError
 from perdure.actors.workflows.sharing import sight_of
 from perdure.runtime.naming import check_principal
 from perdure.store.errors import UsageError
-from perdure.store.records import StreamId
 
 if TYPE_CHECKING:
     from perdure.runtime.app import Runtime
@@ -58,19 +57,12 @@ class ApplicationState(StateView):
         asked = self._asked
         if asked.run is None:
             return msgspec.structs.replace(asked, isolation=self._isolation or "shared")
-        state = (await self._shell(stream_of("execution", asked.run))).state
+        state = (await self._system.directory.bring(stream_of("execution", asked.run))).state
         if state.status == "unborn":
             raise UnknownRunError(run=asked.run)
         own = sight_of(state)
         isolation: Isolation = self._isolation or own.isolation
         return Sight(asked.run, asked.conversation or own.conversation, asked.stream or own.stream, isolation)
-
-    async def _shell(self, stream: StreamId) -> Shell:
-        """Return an actor; it is in memory as long as nothing is awaited."""
-        directory = self._system.directory
-        while (shell := directory.active(stream)) is None:
-            await directory.activate(stream)
-        return shell
 
     async def _durable(self) -> None:
         # Durable before visible: the application stands outside.
@@ -91,15 +83,13 @@ class ApplicationState(StateView):
 
     async def _shelves(self, places: tuple[Place, ...]) -> dict[str, Shelf]:
         """Return the values at these places, all as they are now."""
-        directory = self._system.directory
-        while away := [place.stream for place in places if directory.active(place.stream) is None]:
-            await directory.activate(away[0])
-        return {place.stream: _shelf(await self._shell(place.stream)) for place in places}
+        shells = await self._system.directory.bring_all([place.stream for place in places])
+        return {shell.stream: _shelf(shell) for shell in shells}
 
     async def _change(self, wish: Wish, scope: Scope | None) -> msgspec.Raw:
         sight = await self._sight()
         place = sight.place(scope)
-        shell = await self._shell(place.stream)
+        shell = await self._system.directory.bring(place.stream)
         # From here on nothing is awaited until it is done.
         try:
             return self._changed(wish, place, shell, is_synchronized=sight.isolation == "synchronized")

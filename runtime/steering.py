@@ -23,7 +23,7 @@ from perdure.actors.workflows.occurrences import SUBSCRIPTION_EVENTS, EventPlace
 from perdure.actors.workflows.recording import Recording
 from perdure.actors.workflows.retrying import given_up, plan_retry
 from perdure.actors.workflows.subscriptions import Subscriptions
-from perdure.runtime.checkpoints import Checkpoint
+from perdure.runtime.checkpoints import PAUSE_REACHED, Checkpoint
 
 _SHOWN: Final = 20
 """Steps named where one is not known."""
@@ -109,10 +109,12 @@ async def place_of_checkpoint(system: ActorSystem, run: str, checkpoint: Checkpo
     events = await read_first(system, checkpoint.run)
     part = await decoded(system, events)
     inherited = await read_ancestors(system, beginning(part).forked_from)
-    before = part[: checkpoint.version]
+    # A pause that it had reached it reaches itself: the question is its own, and so is the answer.
+    version = checkpoint.version - (checkpoint.type == PAUSE_REACHED)
+    before = part[:version]
     _check_place(run, checkpoint.step, before, inherited)
     moved = _moved(before, events[0].position)
-    return Place(Origin(checkpoint.run, checkpoint.version), beginning(part), events[0].principal, moved)
+    return Place(Origin(checkpoint.run, version), beginning(part), events[0].principal, moved)
 
 
 def _before(part: Part, step: str) -> int | None:

@@ -35,6 +35,7 @@ class SqliteCommitter:
         self._threshold = CHECKPOINT_BYTES
         self._is_due = False
         self._idle: asyncio.TimerHandle | None = None
+        self._is_cancelled = False
         self._emptying: asyncio.Task[None] | None = None
 
     async def commit(self, batch: Batch) -> None:
@@ -48,7 +49,8 @@ class SqliteCommitter:
         except sqlite3.Error as error:
             raise write_error(error) from error
         self._is_due = self.wal_bytes > self._threshold
-        self._idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._start_emptying)
+        if not self._is_cancelled:  # a commit that was under way when the log was abandoned ends later
+            self._idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._start_emptying)
 
     async def empty_wal(self) -> None:
         """Copy the WAL into the database and empty it.
@@ -70,7 +72,8 @@ class SqliteCommitter:
             await asyncio.wait([self._emptying])
 
     def cancel(self) -> None:
-        """Stop the timer."""
+        """Stop the timer, for good."""
+        self._is_cancelled = True
         if self._idle is not None:
             self._idle.cancel()
 

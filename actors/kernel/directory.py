@@ -89,6 +89,30 @@ class Directory:
         """Return the actors of *streams*, or why one cannot be read, in their order."""
         return await asyncio.gather(*(self.activate(stream) for stream in streams), return_exceptions=True)
 
+    async def bring(self, stream: StreamId) -> Shell:
+        """Return the actor of *stream*, which stays in memory as long as nothing is awaited.
+
+        Raises:
+            As `activate`.
+        """
+        while (shell := self._active.get(stream)) is None:
+            await self.activate(stream)
+        return shell
+
+    async def bring_all(self, streams: Sequence[StreamId]) -> list[Shell]:
+        """Return the actors of *streams*, all in memory at once, where they stay as long as nothing is awaited.
+
+        Raises:
+            As `activate`, of the first that cannot be read.
+        """
+        while True:
+            shells = [shell for stream in streams if (shell := self._active.get(stream)) is not None]
+            if len(shells) == len(streams):
+                return shells
+            for found in await self.activate_many(streams):
+                if isinstance(found, BaseException):
+                    raise found
+
     def _want(self, stream: StreamId) -> Answer[Shell]:
         answer = self._wanted.get(stream)
         if answer is None:

@@ -22,11 +22,18 @@ JsonArray: TypeAlias = list[Any]
 PAYLOAD_LIMIT_BYTES = 8 * 1024 * 1024
 """The hard limit of one value; half the limit of an event, so that arguments and result fit."""
 
+MAX_DEPTH = 250
+"""Levels of arrays and objects in one value: with what is put around it, every reader of the log can take it apart."""
+
 REDACTED = "[redacted]"
 REDACTED_KEYS = frozenset({
     "password", "passwd", "passphrase", "secret", "token", "api_key", "apikey", "authorization", "access_token",
     "refresh_token", "id_token", "client_secret", "private_key", "cookie", "set_cookie", "session_token",
 })  # fmt: skip
+
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
 
 _encoder = msgspec.json.Encoder()
 _stable_encoder = msgspec.json.Encoder(order="deterministic")
@@ -140,7 +147,8 @@ def encode_payload(
     """Return *value* as JSON, redacted. With *stable*, equal values give equal bytes (keys and sets sorted).
 
     Raises:
-        UnencodableError: the value is not JSON: NaN or infinity, a lone surrogate, an unknown type; names the path.
+        UnencodableError: the value is not JSON: NaN or infinity, a lone surrogate, an unknown type, names the path; or
+            it is nested too deeply.
         PayloadTooLargeError: more than *limit* bytes.
     """
     try:
@@ -149,9 +157,23 @@ def encode_payload(
         raise UnencodableError(where=where, detail=str(error)) from error
     if len(data) > limit:
         raise PayloadTooLargeError(where=_largest(value, where), size=len(data), limit=limit)
+    if is_deeper(data, MAX_DEPTH):
+        raise UnencodableError(where=where, detail=f"it is nested more than {MAX_DEPTH} levels deep")
     if b"null" in data:  # msgspec writes NaN and infinity as null: only then is the value looked at
         _refuse_non_finite(value, where)
     return redaction.apply(data)
+
+
+def is_deeper(data: bytes, levels: int) -> bool:
+    """Return whether JSON has more than so many levels of arrays and objects."""
+    if data.count(b"[") + data.count(b"{") <= levels:
+        return False
+    left = _STRING.sub(b"", data).translate(_ONE_KIND, _NO_BRACKETS)  # brackets in texts are none
+    for _ in range(levels):
+        if not left:
+            return False
+        left = left.replace(b"[]", b"")  # the innermost level
+    return bool(left)
 
 
 def payload_decoder(kind: Any, where: str) -> "PayloadDecoder[Any]":

@@ -36,9 +36,11 @@ class StateFigures:
 
     async def read(self, log: EventLog) -> None:
         """Take in all that has come since."""
+        durable = log.statistics().durable_position  # all of it can be read: what is not of these types is passed once
         while page := await log.read(Query(types=_TYPES, after=self._after)):
             for event in page:
                 self._add(event)
+        self._after = max(self._after, durable)
 
     def _add(self, event: Recorded) -> None:
         self._after = event.position

@@ -5,7 +5,7 @@ Not here: what waits for events, deliveries and times. Invariant: a trigger that
 """
 
 from datetime import timedelta
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -62,8 +62,8 @@ class OnEvent(msgspec.Struct, frozen=True, tag="event"):
     """Where it begins when the entry point is new to the log; from then on it goes on where it was."""
 
     def __post_init__(self) -> None:
-        given: tuple[Any, ...] = (self.types,) if isinstance(self.types, str) else self.types
-        types = tuple(given)
+        given: Any = (self.types,) if isinstance(self.types, str) else self.types
+        types: tuple[Any, ...] = tuple(given) if isinstance(given, (tuple, list, set, frozenset)) else (given,)
         if not all(isinstance(one, str) and one for one in types):
             raise UsageError(f"OnEvent('order.paid') or OnEvent(('order.paid', …)), not {self.types!r}")
         msgspec.structs.force_setattr(self, "types", types)
@@ -90,13 +90,13 @@ class Webhook(msgspec.Struct, frozen=True, tag="webhook"):
     """How far the time of a signed delivery may be off, where the scheme has one."""
 
     def __post_init__(self) -> None:
-        if not self.path.startswith("/"):
+        if not str(self.path).startswith("/"):
             raise UsageError(f"the path of a webhook begins with /, not {self.path!r}")
-        given: object = self.methods
-        methods = () if isinstance(given, str) else tuple(method.upper() for method in self.methods)
-        if not methods:
+        given: Any = self.methods
+        methods: tuple[Any, ...] = tuple(given) if isinstance(given, (tuple, list, set, frozenset)) else ()
+        if not methods or not all(isinstance(method, str) for method in methods):
             raise UsageError(f"Webhook({self.path!r}, methods=('POST',)), not {self.methods!r}")
-        msgspec.structs.force_setattr(self, "methods", methods)
+        msgspec.structs.force_setattr(self, "methods", tuple(method.upper() for method in methods))
         if self.secret == "":
             raise UsageError(f"the secret of webhook {self.path} is empty: None lets anybody in")
         if self.secret is None and self.scheme is not None:
@@ -136,6 +136,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, tag="schedule"):
     def __post_init__(self) -> None:
         if (self.every is None) == (self.cron is None):
             raise UsageError("a schedule is Schedule(every=timedelta(…)) or Schedule(cron='0 3 * * *'), one of the two")
+        _check_types(self)
         if self.every is not None and self.every <= timedelta(0):
             raise UsageError(f"Schedule(every=…) is more than 0, not {self.every!r}")
         if self.jitter < timedelta(0) or self.misfire_limit < 1:
@@ -151,6 +152,25 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, tag="schedule"):
     def kind(self) -> TriggerKind:
         """Why its runs are started."""
         return "schedule"
+
+
+def _check_types(one: Schedule) -> None:
+    """Check what a type checker knows, for those who have none."""
+    _expect("every", one.every, (timedelta, type(None)), "timedelta(minutes=5)")
+    _expect("cron", one.cron, (str, type(None)), "'0 3 * * *'")
+    _expect("time_zone", one.time_zone, (str,), "'Europe/Berlin'")
+    _expect("jitter", one.jitter, (timedelta,), "timedelta(minutes=5)")
+    _expect("misfire_limit", one.misfire_limit, (int,), "100")
+    for name in ("run_immediately", "paused"):
+        _expect(name, getattr(one, name), (bool,), "True")
+    for name, words in (("misfire", get_args(Misfire)), ("overlap", get_args(Overlap))):
+        if getattr(one, name) not in words:
+            raise UsageError(f"Schedule({name}=…) is one of {', '.join(map(repr, words))}, not {getattr(one, name)!r}")
+
+
+def _expect(name: str, value: object, kinds: tuple[type, ...], example: str) -> None:
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise UsageError(f"Schedule({name}=…) is such as {example}, not {value!r}")
 
 
 Trigger: TypeAlias = Manual | Api | OnEvent | Webhook | Schedule

@@ -4,9 +4,8 @@ Not here: the waits themselves (`listening.py`). Invariant: a run leaves memory 
 which an event may have come meanwhile is not listed, and is due at once.
 """
 
-import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -75,16 +74,7 @@ async def leave_listings(driver: "Driver") -> None:
 
 async def _shells(driver: "Driver", streams: Sequence[StreamId]) -> list[Shell]:
     """Return actors, all of them in memory at the same moment."""
-    directory = driver.engine.system.directory
-    while True:
-        shells = [shell for stream in streams if (shell := directory.active(stream)) is not None]
-        if len(shells) == len(streams):
-            return shells
-        try:
-            await asyncio.gather(*(_activated(driver, stream) for stream in streams))
-        except (LogWriteError, LogClosedError) as error:
-            driver.log_failed(error)
-
-
-async def _activated(driver: "Driver", stream: StreamId) -> Any:
-    return await driver.engine.system.directory.activate(stream)
+    try:
+        return await driver.engine.system.directory.bring_all(streams)
+    except (LogWriteError, LogClosedError) as error:
+        driver.log_failed(error)

@@ -64,7 +64,7 @@ async def tell_entry(system: "ActorSystem", shell: Shell) -> None:
     owed = untold_entry(shell.state)
     if owed is None:
         return
-    entry = await _brought(system, owed.entry)
+    entry = await system.directory.bring(entry_stream(owed.entry))
     state: RunState = shell.state
     if untold_entry(state) is not None and state.status in ("completed", "failed", "cancelled"):
         told, note = _words(state, state.status, entry, system.clock.moment().now)
@@ -79,19 +79,11 @@ def _words(state: RunState, status: ChildStatus, entry: Shell, now: int) -> tupl
     return told, NoteRunEnded(execution_of(state), status, before)
 
 
-async def _brought(system: "ActorSystem", entry: str) -> Shell:
-    """Return the actor of an entry point; it is in memory as long as nothing is awaited."""
-    stream = entry_stream(entry)
-    while (shell := system.directory.active(stream)) is None:
-        await system.directory.activate(stream)
-    return shell
-
-
 async def _shell(driver: "Driver") -> Shell | None:
     entrance = driver.shell.state.entrance
     assert entrance is not None  # noqa: S101 - nobody else comes here
     try:
-        return await _brought(driver.engine.system, entrance.entry)
+        return await driver.engine.system.directory.bring(entry_stream(entrance.entry))
     except (LogWriteError, LogClosedError) as error:
         driver.log_failed(error)
     except PerdureError as error:

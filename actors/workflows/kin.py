@@ -70,10 +70,7 @@ class Kin:
             UnknownTagError, UndecodableEventError, ActorFailedError: it cannot be read.
             LogWriteError, LogClosedError: the log failed.
         """
-        directory, stream = self._engine.system.directory, StreamId(f"run/{run}")
-        while (shell := directory.active(stream)) is None:
-            await directory.activate(stream)
-        return shell
+        return await self._engine.system.directory.bring(StreamId(f"run/{run}"))
 
     # Children
 

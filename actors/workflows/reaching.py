@@ -28,8 +28,8 @@ async def reach(driver: "Driver", branch: Branch, stream: StreamId) -> Shell:
         CancelledError: the branch was cancelled meanwhile.
     """
     directory = driver.engine.system.directory
-    while (shell := directory.active(stream)) is None:
-        await passing(driver, branch, directory.activate(stream))
+    if (shell := directory.active(stream)) is None:
+        shell = await passing(driver, branch, directory.bring(stream))
     if driver.ending is not None:
         raise Parked
     return shell

@@ -7,7 +7,7 @@ is durable before the code runs, and of the runs that may have killed the proces
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -48,8 +48,8 @@ class Resumer:
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
-        self._deferred: deque[StreamId] = deque()
-        """Runs over the bound, which wait for a place; only their names are kept."""
+        self._deferred: deque[StreamId | Callable[[], None]] = deque()
+        """Runs over the bound, which wait for a place, only their names; and who is told when those before it came."""
         self._alone: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_filling = False
@@ -95,6 +95,13 @@ class Resumer:
     def defer(self, stream: StreamId) -> None:
         """Resume a run when there is a place for it."""
         self._deferred.append(stream)
+
+    def after_deferred(self, callback: Callable[[], None]) -> None:
+        """Call *callback* when the runs that wait for a place now have come into memory, or cannot."""
+        if self._deferred or self._is_filling:
+            self._deferred.append(callback)
+        else:
+            callback()
 
     async def stop(self) -> None:
         """Resume nothing any more."""
@@ -240,7 +247,11 @@ class Resumer:
         """Resume runs that wait for a place until there is none left; one that cannot go on holds up nobody."""
         try:
             while self._deferred and self._engine.room and not self._engine.is_stopping:
-                await self._resume_or_report(self._deferred.popleft())
+                one = self._deferred.popleft()
+                if isinstance(one, str):
+                    await self._resume_or_report(one)
+                else:
+                    one()
         finally:
             self._is_filling = False
 

@@ -72,8 +72,11 @@ class Board:
         status = _STATUSES.get(event.type, "ended" if event.type in ENDS else "")
         if not status:
             return
+        facts = facts_of(event)
+        if facts.waits_on == "resume":
+            status = "paused"
         known = self.recent.pop(run, None)
-        workflow = facts_of(event).workflow if event.type == "run-started" else "" if known is None else known.workflow
+        workflow = facts.workflow if event.type == "run-started" else "" if known is None else known.workflow
         self.started += event.type == "run-started"
         self.recent[run] = Line(workflow, status, event.at)
         while len(self.recent) > RECENT:
@@ -160,6 +163,7 @@ def _clock(moment: Any) -> str:
 
 _STATUSES: Final = {
     "run-started": "running", "run-resumed": "running", "run-parked": "waiting", "run-suspended": "suspended",
-    "run-blocked": "blocked", "run-paused": "paused", "run-unpaused": "running", "run-completed": "completed",
-    "run-failed": "failed", "run-cancelled": "cancelled", "run-continued": "continued", "run-retried": "running",
+    "run-blocked": "blocked", "run-paused": "paused", "run-unpaused": "running", "run-interrupted": "paused",
+    "run-completed": "completed", "run-failed": "failed", "run-cancelled": "cancelled", "run-continued": "continued",
+    "run-retried": "running",
 }  # fmt: skip

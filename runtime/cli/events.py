@@ -15,6 +15,8 @@ _NOISE: Final = frozenset({"digest", "branch", "life", "generation", "at", "coun
 """Fields that a person who reads the log does not look for; `--json` has them."""
 _TIMES: Final = frozenset({"due", "until", "retry_at", "wake_at", "deadline", "full_at"})
 """Fields in microseconds since 1970; without their date when that is the event's."""
+_COUNTS: Final = frozenset({"events-handled", "events-delivered"})
+"""Types whose `until` is no time: a position, or a number of events."""
 _ID_LENGTH: Final = 36
 _WIDE: Final = 120
 _COLOURS: Final = (
@@ -61,7 +63,8 @@ def summary(event: Recorded) -> str:
         fields = msgspec.json.decode(event.data, type=dict[str, msgspec.Raw])
     except msgspec.MsgspecError:
         return event.data
-    parts = [_part(name, bytes(value), event.at) for name, value in fields.items() if name not in _NOISE]
+    times: frozenset[str] = frozenset() if event.type in _COUNTS else _TIMES
+    parts = [_part(name, bytes(value), event.at, times) for name, value in fields.items() if name not in _NOISE]
     if event.blobs is not None:
         parts.append(f"blobs={event.blobs}")
     if event.principal is not None:
@@ -69,10 +72,10 @@ def summary(event: Recorded) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _part(name: str, value: bytes, at: int) -> str:
+def _part(name: str, value: bytes, at: int, times: frozenset[str]) -> str:
     if value == b"null":
         return ""
-    if name in _TIMES and value.isdigit():
+    if name in times and value.isdigit():
         return f"{name}={clock_time(int(value), now=at, precise=True).replace(' ', 'T')}"
     if value.startswith(b'"'):
         text: str = msgspec.json.decode(value)

@@ -10,10 +10,10 @@ from typing import Any, Final
 import click
 
 from perdure.actors.state.goal import GoalBehavior, progress_of
-from perdure.actors.state.goal_commands import UnknownGoalError
 from perdure.actors.state.goal_progress import CriterionProgress, Evidence, GoalProgress, Violation
 from perdure.actors.state.goal_state import GoalState
 from perdure.actors.state.goals import goal_stream
+from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.folding import Fold
 from perdure.runtime.cli.options import db_option, json_option
 from perdure.runtime.cli.output import (
@@ -74,7 +74,7 @@ def goal(*, goal: str, db: Path, as_json: bool) -> None:
     Every outcome and every violation has its position in the log: `perdure log` shows what is there.
     """
     with LogReader.open(db) as reader:
-        state = _state(reader, goal)
+        state = _state(reader, goal, db)
         progress = _placed(reader, state)
     if as_json:
         print_json(_object(state, progress))
@@ -96,13 +96,14 @@ def _states(reader: LogReader) -> Iterator[GoalState]:
         after = page[-1].stream
 
 
-def _state(reader: LogReader, goal: str) -> GoalState:
+def _state(reader: LogReader, goal: str, db: Path) -> GoalState:
     stream = goal_stream(goal.removeprefix(_PREFIX))
     if reader.stream(stream) is not None:
         state = Fold(reader, GoalBehavior()).state(stream)
         if state.definition is not None:
             return state
-    raise UnknownGoalError(goal=goal)
+    known = ", ".join(progress_of(state).goal for state in _states(reader))
+    raise Failure(f"{db} knows no goal {goal!r}; there are: {known or 'none'}", Exit.USAGE)
 
 
 def _placed(reader: LogReader, state: GoalState) -> GoalProgress:

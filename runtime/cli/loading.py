@@ -116,6 +116,8 @@ def load(path: Path) -> Application:
     Raises:
         Failure: there is no such file, its own code raised (the traceback begins in it), or a definition has faults.
     """
+    if path.is_dir():
+        raise Failure(f"{path.resolve()} is a folder: name a file in it, FILE.py", Exit.USAGE)
     if not path.is_file():
         raise Failure(f"there is no file {path}", Exit.USAGE)
     found = vars(_import(path.resolve()))

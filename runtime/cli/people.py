@@ -32,7 +32,7 @@ from perdure.runtime.cli.verdicts import tell_run
 from perdure.runtime.questions import OpenQuestion, Questions
 from perdure.store.errors import UsageError
 from perdure.store.reader import LogReader
-from perdure.store.records import stream_id
+from perdure.store.records import StreamId, stream_id
 
 _WIDTH: Final = 60
 _WHAT: Final = "take answers for its runs"
@@ -150,6 +150,8 @@ def _run_that_asks(db: Path, question: str) -> str:
         for run in runs:
             if _open_question(reader, run, question) is not None:
                 return run
+        if reader.stream(StreamId(RUN_PREFIX + question)) is not None:
+            raise Failure(f"{question} is a run: name its question, {question}:STEP; perdure questions", Exit.USAGE)
         run = find_run(reader, runs[0] if runs else question).stream[len(RUN_PREFIX) :]
     raise Failure(str(QuestionNotOpenError(run=run, question=question)), Exit.RUN)
 

@@ -73,6 +73,8 @@ def ps(*, db: Path, attention: bool, everything: bool, limit: int, as_json: bool
         more = f"; stopped at --limit {limit}" if len(found) == limit else ""
         more += "" if found or everything or attention else " is open, --all lists those that have ended"
         print_line(f"{count(len(found), 'run')}{more}; the log is {owned}", "dim")
+    elif len(found) == limit:
+        print_line(f"stopped at --limit {limit}: there may be more", error=True)
     if lost is not None:
         print_line(lost, "yellow", error=True)
 

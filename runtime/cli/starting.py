@@ -4,7 +4,7 @@ The invariant: the run is durable in the log when its id is printed; who runs it
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import msgspec
@@ -23,6 +23,8 @@ from perdure.runtime.options import OptionValues
 from perdure.runtime.settings import Settings
 from perdure.store.reader import LogReader
 from perdure.store.records import StreamId
+
+_ENDED: Final = frozenset({"completed", "failed", "cancelled", "continued"})
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -100,6 +102,7 @@ def record(request: Request) -> Exit:
         print_json({"run": run, "workflow": request.workflow.name, "status": standing.status})
         return Exit.OK
     print_line(run)
-    how = "the log's owner runs it" if acted.by_owner else f"its code runs with: {request.how_to_go_on}"
+    owner = "the log's owner ran it" if standing.status in _ENDED else "the log's owner runs it"
+    how = owner if acted.by_owner else f"its code runs with: {request.how_to_go_on}"
     print_line(f"{standing.status}: recorded, and {how}", error=True)
     return Exit.OK

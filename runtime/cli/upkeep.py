@@ -33,6 +33,8 @@ from perdure.store.reader import LogReader
 _LARGE_WAL: Final = 64 * 1024 * 1024
 """Bytes: more than this, and some reader keeps the WAL from being reset."""
 _SHOWN: Final = 20
+_OPEN_RUNS: Final = "SELECT count(*), count(wake_at) FROM streams WHERE kind = 'run' AND is_open"
+"""Beside runs other streams are open: those of subscriptions, schedules and slots, which wait for nobody."""
 
 
 def _one_path(path: Path | None, db: Path | None) -> Path:
@@ -90,6 +92,13 @@ def _print_report(report: Report) -> None:
         print_line(f"… {count(hidden, 'more finding')}: --json has {len(report.findings):,} of them")
 
 
+class _Runs(msgspec.Struct, frozen=True):
+    """How many runs are open."""
+
+    open: int = 0
+    sleeping: int = 0
+
+
 class _Remark(msgspec.Struct, frozen=True):
     """One line of a diagnosis."""
 
@@ -109,8 +118,8 @@ def doctor(ctx: click.Context, *, path: Path | None, db: Path | None, as_json: b
     Exit code 1 when there is a problem; a warning is none.
     """
     facts = doctor_facts(_one_path(path, db))
-    attention = _attention(facts)
-    remarks = _diagnose(facts, attention)
+    attention, runs = _runs(facts)
+    remarks = _diagnose(facts, attention, runs)
     if as_json:
         fields: dict[str, Any] = msgspec.to_builtins(facts)
         fields |= {"last_at": iso(facts.last_at), "need_a_person": attention, "remarks": msgspec.to_builtins(remarks)}
@@ -122,18 +131,20 @@ def doctor(ctx: click.Context, *, path: Path | None, db: Path | None, as_json: b
         ctx.exit(Exit.FAILED)
 
 
-def _attention(facts: DoctorFacts) -> list[str]:
+def _runs(facts: DoctorFacts) -> tuple[list[str], _Runs]:
+    """Return the runs that need a person, and how many are open."""
     if facts.problem is not None:
-        return []
+        return [], _Runs()
     try:
         with LogReader.open(facts.path) as reader:
             now = now_micros()
-            return [run.run for run in read_runs(reader, only_open=True, now=now) if run.status in ATTENTION]
+            attention = [run.run for run in read_runs(reader, only_open=True, now=now) if run.status in ATTENTION]
+            return attention, _Runs(*next(iter(reader.sql(_OPEN_RUNS).rows)))
     except StoreError:
-        return []  # it went away, or broke, since the facts were taken
+        return [], _Runs()  # it went away, or broke, since the facts were taken
 
 
-def _diagnose(facts: DoctorFacts, attention: list[str]) -> list[_Remark]:
+def _diagnose(facts: DoctorFacts, attention: list[str], runs: _Runs) -> list[_Remark]:
     remarks = [_sqlite(facts), _wal_reset(facts)]
     if facts.problem is not None:
         return [*remarks, _Remark("log", "problem", facts.problem)]
@@ -146,7 +157,7 @@ def _diagnose(facts: DoctorFacts, attention: list[str]) -> list[_Remark]:
         _owner(facts),
         _Remark("size", "ok", f"{size(facts.database_bytes)}, of which {size(facts.blob_bytes)} are large values"),
         _wal(facts),
-        _work(facts),
+        _work(facts, runs),
     ]
     if attention:
         shown = ", ".join(attention[:3]) + (", …" if len(attention) > 3 else "")  # noqa: PLR2004 - fits a line
@@ -186,7 +197,7 @@ def _wal(facts: DoctorFacts) -> _Remark:
     return _Remark("wal", "warning", f"{text}: a reader that never ends keeps it from shrinking; find it with `fuser`")
 
 
-def _work(facts: DoctorFacts) -> _Remark:
-    text = f"{facts.open_streams:,} open, of which {facts.sleeping_streams:,} sleep"
-    is_left = bool(facts.open_streams) and not facts.is_owned
+def _work(facts: DoctorFacts, runs: _Runs) -> _Remark:
+    text = f"{count(runs.open, 'run')} open, of which {runs.sleeping:,} sleep"
+    is_left = bool(runs.open) and not facts.is_owned
     return _Remark("work", "ok", text + ("; nobody is at work on it: perdure resume FILE.py" if is_left else ""))

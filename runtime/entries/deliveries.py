@@ -173,14 +173,14 @@ class Deliveries:
         self._ended.pop(name, None)
 
     async def stop(self, drain_seconds: float) -> None:
-        """End all of them; an event that a handler is at may end for a while."""
+        """End all of them; an event that a handler is at may end for a while, but for a handler that asks for this."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         for delivery in list(self):
             self.let_go(delivery)
         await self.around.feed.stop()
-        tasks = {delivery.task for delivery in self._leaving if delivery.task is not None}
+        tasks = {delivery.task for delivery in self._leaving if delivery.task is not None} - {asyncio.current_task()}
         if tasks and drain_seconds:
             await asyncio.wait(tasks, timeout=drain_seconds)
         for task in tasks:

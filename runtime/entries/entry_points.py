@@ -108,6 +108,9 @@ def _check(one: EntryPoint) -> None:
     if not isinstance(one.trigger, (Manual, Api, OnEvent, Webhook, Schedule)) and str(one.trigger) not in _BY_NAME:
         known = "Manual(), Api(), OnEvent(…), Webhook(…), Schedule(…), 'manual' or 'api'"
         raise UsageError(f"the trigger of entry point {one.id} is {known}, not {one.trigger!r}")
+    for what in ("name", "description"):
+        if not isinstance(getattr(one, what), str):
+            raise UsageError(f"the {what} of entry point {one.id} is a text, not {getattr(one, what)!r}")
     if one.isolation not in get_args(Isolation):
         raise UsageError(
             f"the isolation of entry point {one.id} is isolated, shared or synchronized, not {one.isolation!r}"

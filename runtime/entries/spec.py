@@ -5,7 +5,7 @@ Invariant: every word that it knows means here what it means there; one that it 
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
 
@@ -40,21 +40,29 @@ def trigger_of(kind: Any, config: Mapping[str, Any], id: str) -> Trigger:
         )
     match kind:
         case "event":
+            if config.get("filter_graph"):
+                raise UsageError(f"entry point {id} filters by filter_graph: name an entry point, with filter_stream")
             return OnEvent(
-                tuple(config.get("event_types") or ()),
+                _texts(config.get("event_types"), "event_types", id),
                 stream=config.get("filter_stream") or None,
                 node=config.get("filter_node") or None,
             )
         case "timer":
             return _timer(config, id)
         case "webhook":
-            return Webhook(
-                config.get("path", ""), methods=tuple(config.get("methods") or ("POST",)), secret=config.get("secret")
-            )
+            methods = _texts(config.get("methods"), "methods", id) or ("POST",)
+            return Webhook(config.get("path", ""), methods=methods, secret=config.get("secret"))
         case "api":
             return Api()
         case _:
             return Manual()
+
+
+def _texts(value: Any, word: str, id: str) -> tuple[str, ...]:
+    given: Any = () if value is None else (value,) if isinstance(value, str) else value
+    if not isinstance(given, (list, tuple)) or not all(isinstance(each, str) for each in cast("list[object]", given)):
+        raise UsageError(f"{word} of entry point {id} is a list of texts, not {value!r}")
+    return tuple(each for each in cast("list[str]", given) if each)
 
 
 def _timer(config: Mapping[str, Any], id: str) -> Trigger:

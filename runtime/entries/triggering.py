@@ -102,7 +102,8 @@ class Triggers:
         stream = stream_id(f"run/{asked.run}")
         beside = () if asked.beside is None else (asked.beside[0],)
         joined = () if asked.conversation is None else (conversation_stream(asked.conversation),)
-        gate, run, *others = await self._shells(entry_stream(entry.id), stream, *beside, *joined)
+        directory = self._machinery.system.directory
+        gate, run, *others = await directory.bring_all([entry_stream(entry.id), stream, *beside, *joined])
         told = () if asked.beside is None else ((others[0], asked.beside[1](asked.run)),)
         system, state = self._machinery.system, run.state
         if state.status != "unborn":
@@ -119,17 +120,6 @@ class Triggers:
         if done.ticket is not None:
             await done.ticket
         return asked.run
-
-    async def _shells(self, *streams: StreamId) -> list[Shell]:
-        """Return their actors; they are in memory as long as nothing is awaited."""
-        directory = self._machinery.system.directory
-        while True:
-            found = [one for stream in streams if (one := directory.active(stream)) is not None]
-            if len(found) == len(streams):
-                return found
-            for outcome in await directory.activate_many(streams):
-                if isinstance(outcome, BaseException):
-                    raise outcome
 
     async def _refused(self, entry: EntryPoint, gate: Shell, asked: Asked) -> TriggerRefusedError:
         """Record that a trigger is refused, and return what its caller is told."""

@@ -18,6 +18,8 @@ OPEN_PATHS: Final = frozenset({"/", "/health"})
 """What says nothing that a stranger may not know."""
 
 _SCHEME: Final = "bearer"
+_OWN_SITES: Final = ("none", "same-origin")
+"""What `Sec-Fetch-Site` says of a person's own doing, and of a page of the server itself."""
 
 
 class Denial(msgspec.Struct, frozen=True):
@@ -105,7 +107,10 @@ def host_name(header: str) -> str:
 
 
 def _is_same_origin(headers: Mapping[str, str]) -> bool:
-    # A page may send a plain POST to any address without asking first; programs send no Origin.
+    # A page may send a plain POST to any address without asking first; programs send no Origin. For a picture, a frame
+    # or a link browsers send no Origin either, but the kind of place that it stands in.
+    if headers.get("sec-fetch-site", "none") not in _OWN_SITES:
+        return False
     origin = headers.get("origin")
     return origin is None or origin.partition("://")[2].lower() == headers.get("host", "").lower()
 

@@ -9,17 +9,54 @@ import logging
 import socket
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from perdure.store.errors import UsageError
 
 DRAIN_SECONDS: Final = 5
 """How long requests in flight may go on after a stop was asked for; then they are cancelled."""
 
+IDLE_SECONDS: Final = 30.0
+"""How long a client may take to say what it wants, or take nothing of what it was told; up to twice that."""
+
 _TICK_SECONDS: Final = 0.01
+
+
+class _Connection(H11Protocol):
+    """A connection of a client, which is let go when it stands still: each costs a file, and what waits to be sent."""
+
+    _seen: tuple[object, int] | None = None
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin."""
+        super().connection_made(transport)
+        self._look()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        if self._timer is not None:
+            self._timer.cancel()
+        super().connection_lost(exc)
+
+    def _look(self) -> None:
+        # A request that is not answered yet is the application's, which has limits of its own.
+        cycle: Any = self.cycle  # None before the first request
+        is_answered = cycle is None or cycle.response_complete
+        seen = (cycle, self.transport.get_write_buffer_size()) if is_answered else None
+        if seen is not None and seen == self._seen:
+            self.transport.abort()
+            return
+        self._seen = seen
+        self._timer = self.loop.call_later(IDLE_SECONDS, self._look)
+
+    def _should_upgrade(self) -> bool:
+        return False  # nothing else is spoken here; uvicorn would advise its logs to install something
 
 
 class _Server(uvicorn.Server):
@@ -70,7 +107,8 @@ async def serving(app: ASGIApp, bound: socket.socket, *, drain_seconds: int = DR
     url = url_of(bound)
     server = _Server(
         uvicorn.Config(
-            app,
+            _unambiguous(app),
+            http=_Connection,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -97,6 +135,19 @@ async def serving(app: ASGIApp, bound: socket.socket, *, drain_seconds: int = DR
                 running.cancel()
                 await asyncio.wait((running,))
             bound.close()
+
+
+def _unambiguous(app: ASGIApp) -> ASGIApp:
+    """Return an application that refuses what a proxy before it may take for two requests (RFC 9112, 6.1)."""
+
+    async def asked(scope: Scope, receive: Receive, send: Send) -> None:
+        names = {name for name, _ in scope.get("headers", ())}
+        if {b"content-length", b"transfer-encoding"} <= names:
+            await PlainTextResponse("Length of the body?", 400, {"Connection": "close"})(scope, receive, send)
+            return
+        await app(scope, receive, send)
+
+    return asked
 
 
 async def _run(server: _Server, bound: socket.socket) -> None:

@@ -11,7 +11,11 @@ from perdure.store.records import Append, Index, NewEvent, StreamId, Unit
 from perdure.testing import MemoryDisk
 
 FOLDER = Path(__file__).parent
-WITH_POSITIONS = {"event-awaited", "event-found", "event-taken", "event-places-moved", "listing-changed"}
+WITH_POSITIONS = {
+    "event-awaited", "event-found", "event-taken", "event-places-moved", "listing-changed", "subscription-set",
+    "events-handled", "delivery-failed", "event-dead-lettered", "redrive-requested", "dead-letter-redriven",
+    "redrive-failed",
+}  # fmt: skip
 """Events whose data say where others are in the log."""
 
 

@@ -10,21 +10,25 @@ from perdure.actors.kernel.behavior import Behavior
 from perdure.actors.kernel.messages import Event
 from perdure.actors.state.conversation import ConversationBehavior
 from perdure.actors.state.goal import GoalBehavior
+from perdure.actors.state.shared_state import SharedStateBehavior
 from perdure.actors.tools.tool import ToolBehavior
 from perdure.actors.triggers.entry_point import EntryPointBehavior
 from perdure.actors.triggers.listing import ListingBehavior
+from perdure.actors.triggers.schedule import ScheduleBehavior
+from perdure.actors.triggers.subscription import SubscriptionBehavior
 from perdure.actors.triggers.topic import TopicBehavior
 from perdure.actors.workflows.queue import QueueBehavior
 from perdure.actors.workflows.run import RunBehavior
 from perdure.store.codec import Codec
 from perdure.store.records import Recorded, StreamId
 from perdure.testing import TestClock
+from tests.histories import attending
 from tests.histories.loading import FOLDER, Expected, Line, disk_of, read
 from tests.histories.outside import PLANS, RUN, Outcome, Outside, box_for
 from tests.support.runs import play
 
-WITHOUT_A_RUN = {"slots"}
-"""Replayed by tests of their own."""
+OF_COMMANDS = "slots"
+"""Has tests of its own, for all of it."""
 
 BEHAVIORS: dict[str, Behavior[Any]] = {
     one.kind: one
@@ -36,10 +40,15 @@ BEHAVIORS: dict[str, Behavior[Any]] = {
         QueueBehavior(),
         GoalBehavior(),
         ConversationBehavior(),
+        SharedStateBehavior(),
+        ScheduleBehavior(),
+        SubscriptionBehavior(),
     )
 }
-CODEC = Codec([*ToolBehavior.events, *(event for behavior in BEHAVIORS.values() for event in behavior.events)])
-NAMES = sorted({path.stem for path in FOLDER.glob("*.jsonl")} - WITHOUT_A_RUN)
+CODEC = Codec({*ToolBehavior.events, *(event for behavior in BEHAVIORS.values() for event in behavior.events)})
+ALL = sorted({path.stem for path in FOLDER.glob("*.jsonl")} - {OF_COMMANDS})
+NAMES = [name for name in ALL if name != attending.NAME]
+"""Those of a run; who goes on with the other one is in `test_attended_history.py`."""
 
 
 def cuts(lines: list[Line]) -> list[int]:
@@ -111,12 +120,12 @@ def test_the_histories_hold_every_kind_of_event_that_runs_and_what_they_use_have
         "run-blocked",  # nothing is replayed from it
         "decision-lapsed",  # it takes ten thousand decisions
     }  # fmt: skip
-    recorded = {line.type for name in NAMES for line in read(name)[1]}
+    recorded = {line.type for name in ALL for line in read(name)[1]}
 
     assert CODEC.tags - recorded == on_purpose
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_every_event_leads_to_the_index_of_then(name: str) -> None:
     recorded = read(name)[1]
     states: dict[str, Any] = {}

@@ -103,6 +103,18 @@ def test_on_loopback_a_page_of_another_origin_is_refused(origin: str | None, *, 
     assert (denial is None) is is_let_in
 
 
+@pytest.mark.parametrize(
+    ("site", "is_let_in"),
+    [("none", True), ("same-origin", True), ("same-site", False), ("cross-site", False), ("", False)],
+)
+def test_on_loopback_a_picture_on_another_page_is_refused(site: str, *, is_let_in: bool) -> None:
+    headers = {"host": "127.0.0.1:9002", "sec-fetch-site": site}
+
+    denial = Access().bound_to("127.0.0.1").denial("/", headers)
+
+    assert denial == (None if is_let_in else Denial(403, "Cross-origin requests are refused"))
+
+
 def test_the_first_token_that_says_something_counts() -> None:
     assert first_token([None, "", "  \n", " T\n", "other"]) == "T"
     assert first_token([None, " "]) is None

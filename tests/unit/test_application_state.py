@@ -263,6 +263,23 @@ def test_wrong_uses_are_told_apart() -> None:
     play(scenario)
 
 
+def test_figures_that_are_asked_for_again_read_only_what_has_come_since() -> None:
+    async def scenario() -> None:
+        async with box_with() as box:
+            rt = await box.open()
+            await rt.state.write("k", 1)
+            for number in range(5):
+                await rt.publish("news", number)
+            before = await rt.state.statistics()
+            assert rt.state._figures._after == rt._log.position
+            assert await rt.state.statistics() == before
+            await rt.state.write("l", 2)
+
+            assert (await rt.state.statistics())["global_keys"] == before["global_keys"] + 1 == 2
+
+    play(scenario)
+
+
 @pytest.mark.row("A3-40")
 def test_a_narrowed_view_of_an_application_stays_narrow() -> None:
     async def scenario() -> None:

@@ -236,6 +236,35 @@ def test_a_run_that_failed_begins_again_at_its_last_checkpoint() -> None:
     play(scenario)
 
 
+def test_a_run_begins_where_another_one_had_paused_itself_and_asks_for_an_answer_of_its_own() -> None:
+    @workflow
+    async def reviewed(ctx: Context) -> list[Any]:
+        draft = await ctx.call(work, "draft")
+        first, _ = await ctx.gather(ctx.pause("review"), ctx.call(work, "beside"))
+        return [draft, first, await ctx.pause("again")]
+
+    async def scenario() -> None:
+        async with box_with(reviewed) as box:
+            rt = await box.open()
+            run: RunHandle[Any] = await rt.with_options(id="r").start(reviewed)
+            for said in ("yes", "no"):
+                await box.clock.settle()
+                await run.resume(said)
+            every = await ended(run)
+            assert [one.type for one in every].count("pause-reached") == 2
+            for number, one in enumerate(every):
+                calls.clear()
+                fork = await run.fork(checkpoint=one.id, id=f"fork-{number}")
+                await box.clock.settle()
+                while (view := await fork.status()).status == "paused":
+                    await fork.resume("yes" if view.paused_at == "review" else "no")
+                    await box.clock.settle()
+                assert await fork.result() == ["draft", "yes", "no"], one
+                assert "draft" not in calls
+
+    play(scenario)
+
+
 def test_no_run_begins_where_another_one_was_cleaning_up() -> None:
     @workflow
     async def tidy(ctx: Context) -> None:

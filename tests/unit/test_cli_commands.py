@@ -258,8 +258,11 @@ def test_ps_lists_no_more_than_the_limit(here: Here) -> None:
         here.run("total", "--detach", id=name)
 
     listed = objects(here("ps", "--db", here.db, "--json", "--limit", "2").out)
+    cut, whole = (here("ps", "--db", here.db, "--limit", limit) for limit in ("2", "4"))
 
     assert [run["run"] for run in listed] == ["a", "b"]
+    assert "stopped at --limit 2: there may be more" in cut.err
+    assert whole.err == ""
 
 
 def test_show_draws_steps_with_their_branches_indented(here: Here) -> None:
@@ -548,7 +551,7 @@ def test_the_doctor_tells_of_sqlite_the_owner_and_open_work(here: Here) -> None:
     assert ended.code == 0
     assert f"version {sqlite3.sqlite_version}" in ended.out
     assert ("can corrupt a file" in ended.out) == facts["has_wal_reset_bug"]
-    assert "1 open, of which 0 sleep; nobody is at work on it" in ended.out
+    assert "1 run open, of which 0 sleep; nobody is at work on it" in ended.out
     assert (facts["is_owned"], facts["open_streams"], facts["need_a_person"]) == (False, 1, [])
 
 

@@ -149,7 +149,7 @@ def test_an_unknown_goal_is_a_wrong_call(here: Here) -> None:
     ended = here("goal", "nowhere", "--db", here.db)
 
     assert ended.code == 2
-    assert "there is no goal 'nowhere'" in ended.err
+    assert "knows no goal 'nowhere'; there are: " in ended.err
 
 
 def test_a_log_without_goals_says_so(here: Here) -> None:

@@ -178,6 +178,11 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "none.py")
 
 
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="is a folder: name a file in it"):
+        load(tmp_path)
+
+
 def test_input_may_be_left_out(tmp_path: Path) -> None:
     assert read_input(None, tmp_path / "x.db") == {}
 

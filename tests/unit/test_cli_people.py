@@ -100,6 +100,13 @@ def test_what_people_write_answers_what_a_question_asks_for(here: Here, tmp_path
     assert shown["result"] == [{}, {"street": "a"}, "large", True, '{"no": 1}']
 
 
+def test_a_run_in_place_of_its_question_is_a_wrong_call_that_says_what_to_write(here: Here, tmp_path: Path) -> None:
+    refused = call(here, "answer", "r-1", "yes", folder=tmp_path)
+
+    assert (refused.code, refused.out) == (2, "")
+    assert "r-1 is a run: name its question, r-1:STEP; perdure questions" in refused.err
+
+
 def test_conversations_are_listed_with_their_runs_and_artifacts(here: Here, tmp_path: Path) -> None:
     every = call(here, "conversations", folder=tmp_path)
     one = call(here, "conversations", "chat-1", folder=tmp_path)

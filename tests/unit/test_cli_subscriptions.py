@@ -66,6 +66,16 @@ def test_subscriptions_shows_how_far_each_is(here: Here) -> None:
     assert found["position"] > 0
 
 
+def test_how_far_a_subscription_is_is_shown_as_a_position_and_is_no_open_run(here: Here) -> None:
+    asyncio.run(play(here.db, Shop(), 20, 30))
+
+    (line,) = here("log", "--db", here.db, "--type", "events-handled", "--last", "1").out.splitlines()
+    (fields,) = here("log", "--db", here.db, "--type", "events-handled", "--last", "1", "--json").out.splitlines()
+
+    assert line.endswith(f" until={json.loads(fields)['data']['until']}")
+    assert "0 runs open, of which 0 sleep" in here("doctor", here.db).out
+
+
 def test_a_log_of_no_subscription_says_so(here: Here) -> None:
     here.run("total")
 

@@ -397,6 +397,28 @@ def test_a_run_that_was_cancelled_before_it_did_anything_is_taken_up_from_its_st
     assert play(scenario) == "a done"
 
 
+def test_a_run_that_was_cancelled_while_it_was_paused_is_taken_up_where_it_paused() -> None:
+    @workflow
+    async def reviewed(ctx: Context) -> list[Any]:
+        return [await ctx.call(work, "a"), await ctx.pause("review")]
+
+    async def scenario() -> Any:
+        async with box_with(reviewed) as box:
+            conversation = (await box.open()).conversation("c")
+            run = await conversation.start(reviewed)
+            await box.clock.settle()
+            await run.cancel()
+            await box.clock.settle()
+            again = await conversation.resume()
+            await box.clock.settle()
+            assert (await again.status()).paused_at == "review"
+            await conversation.resume("yes")
+            return await again.result()
+
+    assert play(scenario) == ["a done", "yes"]
+    assert calls == ["a"]
+
+
 def test_a_paused_run_is_resumed_with_an_answer_and_one_that_goes_on_takes_none() -> None:
     @workflow
     async def reviewed(ctx: Context) -> Any:
@@ -417,6 +439,36 @@ def test_a_paused_run_is_resumed_with_an_answer_and_one_that_goes_on_takes_none(
             assert (await conversation.resume()).id == run.id
             await run.signal("go", "!")
             assert await run.result() == ["fine", "!"]
+
+    play(scenario)
+
+
+def test_a_run_that_stands_still_is_resumed_although_newer_ones_have_ended() -> None:
+    @workflow
+    async def reviewed(ctx: Context) -> Any:
+        return await ctx.pause("review")
+
+    async def scenario() -> None:
+        async with box_with(reviewed, path, waits) as box:
+            conversation = (await box.open()).conversation("c")
+            held = await conversation.start(reviewed)
+            await box.clock.settle()
+            await (await conversation.start(path)).result()
+            going_on = await conversation.start(waits, "x")
+            view = await conversation.status()
+            assert (view.status, view.is_resumable) == ("active", True)
+            await going_on.signal("go", "!")
+            await going_on.result()
+            view = await conversation.status()
+            assert (view.status, view.is_resumable) == ("paused", True)
+
+            run = await conversation.resume("fine")
+
+            assert (run.id, await run.result()) == (held.id, "fine")
+            view = await conversation.status()
+            assert (view.status, view.is_resumable) == ("completed", False)
+            with pytest.raises(ControlRefusedError, match="is completed"):
+                await conversation.resume()
 
     play(scenario)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from perdure import LogEvent, LogWriteError, Query, Retry, Runtime
+from perdure import LogEvent, LogWriteError, Query, Retry, Runtime, UsageError
 from perdure.runtime.entries import deliveries
 from perdure.runtime.entries.log_events import LogEvents
 from perdure.testing import MemoryDisk
@@ -282,6 +282,112 @@ def test_a_close_lets_the_handler_end_the_event_that_it_is_at() -> None:
         await box.clock.settle()
 
         assert books.data == [1, 2]
+        await box.close()
+
+    play(scenario)
+
+
+def test_what_a_handler_cannot_do_because_the_runtime_closes_comes_again_and_is_no_dead_letter() -> None:
+    async def scenario() -> None:
+        box, gate, sent = box_with(), asyncio.Event(), list[Any]()
+
+        async def forward(event: LogEvent) -> None:
+            await gate.wait()
+            await rt.publish("sent", event.data)
+            sent.append(event.data)
+
+        rt = await box.open()
+        rt.subscribe(forward, "paid", name="books", retry=Retry())
+        await rt.publish("paid", 1)
+        await rt.publish("paid", 2)
+        await box.clock.settle()
+
+        closing = asyncio.create_task(box.close())
+        await asyncio.sleep(0)
+        gate.set()
+        await closing
+        rt = await box.open()
+        rt.subscribe(forward, "paid", name="books", retry=Retry())
+        await box.clock.settle()
+
+        assert sent == [1, 2]
+        assert await facts(rt, "delivery-failed", "event-dead-lettered") == []
+        await box.close()
+
+    play(scenario)
+
+
+def test_a_log_of_another_runtime_that_failed_is_an_error_of_the_handler_and_ends_nothing() -> None:
+    async def scenario() -> None:
+        disk = MemoryDisk()
+        other = Runtime("other", log=disk.open)
+        await other.open()
+        disk.fail_next(OSError("disk full"))
+        with pytest.raises(LogWriteError):
+            await other.publish("paid", 0)
+
+        async def forward(event: LogEvent) -> None:
+            await other.publish("paid", event.data)
+
+        box = box_with()
+        rt = await box.open()
+        rt.subscribe(forward, "paid", name="books", retry=Retry())
+        await rt.publish("paid", 1)
+        await rt.publish("paid", 2)
+        await box.clock.settle()
+
+        letters = (await rt.events.dead_letters())["books"]
+        assert [letter.error_type for letter in letters] == ["LogWriteError", "LogWriteError"]
+        await box.close()
+        with pytest.raises(LogWriteError):
+            await other.close()
+
+    play(scenario)
+
+
+def test_a_handler_may_forget_its_own_name_and_is_told_that_it_cannot_wait_for_its_successor() -> None:
+    async def scenario() -> None:
+        box, later = box_with(), Books()
+        rt = await box.open()
+        refused: list[str] = []
+
+        async def once(event: LogEvent) -> None:
+            assert await rt.events.forget("books")
+            try:
+                await rt.subscribe(later, "paid", name="books", after=event.position).opened()
+            except UsageError as error:
+                refused.append(str(error))
+
+        rt.subscribe(once, "paid", name="books")
+        await rt.publish("paid", 1)
+        await box.clock.settle()
+        await rt.publish("paid", 2)
+        await box.clock.settle()
+
+        assert len(refused) == 1
+        assert later.data == [2]
+        await box.close()
+
+    play(scenario)
+
+
+def test_a_handler_may_close_the_runtime() -> None:
+    async def scenario() -> None:
+        before, box, ends = asyncio.all_tasks(), box_with(), asyncio.Event()
+        rt = await box.open()
+
+        async def stop(event: LogEvent) -> None:
+            del event
+            await rt.close()
+            ends.set()
+
+        rt.subscribe(stop, "stop", name="stops")
+        await rt.publish("stop")
+        await ends.wait()
+        await asyncio.sleep(0)
+
+        assert not rt.is_running
+        assert asyncio.all_tasks() == before
         await box.close()
 
     play(scenario)

@@ -86,6 +86,11 @@ def saying(id: str, then: str | None = None) -> Step:
     return Step(id=id, tool="say", arguments={"text": id}, next=then)
 
 
+def on_event(config: dict[str, Any]) -> EntryPoint:
+    spec = {"id": "a", "trigger_type": "event", "trigger_config": {"event_types": ["custom"], **config}}
+    return EntryPoint.from_spec(spec, job)
+
+
 def entries(*points: EntryPoint, **options: Any) -> Box:
     return box_with(job, heard, entry_points=points, **options)
 
@@ -176,11 +181,27 @@ def test_an_unknown_isolation_or_trigger_is_an_error_when_it_is_declared() -> No
         (lambda: Webhook("/x", secret=""), "is empty"),
         (lambda: Webhook("/x", scheme="github"), "no secret"),
         (Schedule, "one of the two"),
+        (lambda: EntryPoint("a", job, name=7), "the name of entry point a is a text"),  # type: ignore[arg-type] # the point
+        (lambda: EntryPoint("a", job, description=None), "the description of"),  # type: ignore[arg-type] # the point
+        (lambda: OnEvent(7), "OnEvent"),  # type: ignore[arg-type] # the point
+        (lambda: Webhook(7), "begins with /"),  # type: ignore[arg-type] # the point
+        (lambda: Webhook("/x", methods=("POST", 7)), "methods="),  # type: ignore[arg-type] # the point
+        (lambda: Schedule(every=60), r"every=…\) is such as timedelta\(minutes=5\), not 60"),  # type: ignore[arg-type] # the point
+        (lambda: Schedule(cron=5), "cron="),  # type: ignore[arg-type] # the point
+        (lambda: Schedule(cron="0 3 * * *", time_zone=1), "time_zone="),  # type: ignore[arg-type] # the point
+        (lambda: Schedule(every=timedelta(1), jitter=5), "jitter="),  # type: ignore[arg-type] # the point
+        (lambda: Schedule(every=timedelta(1), misfire_limit=True), "misfire_limit="),
+        (lambda: Schedule(every=timedelta(1), paused="no"), "paused="),  # type: ignore[arg-type] # the point
+        (lambda: Schedule(every=timedelta(1), misfire="never"), "'one', 'skip', 'all', not 'never'"),  # type: ignore[arg-type] # the point
+        (lambda: Schedule(every=timedelta(1), overlap=None), "'queue', 'skip', 'cancel_previous'"),  # type: ignore[arg-type] # the point
         (lambda: Schedule(every=timedelta(0)), "more than 0"),
         (lambda: Schedule(cron="0 3 * * *", time_zone="Mars/Base"), "no time zone 'Mars/Base'"),
         (lambda: Schedule(every=timedelta(1), misfire_limit=0), "1 or more"),
         (lambda: EntryPoint.from_spec({"id": "a", "colour": 1}, job), "has no colour"),
         (lambda: EntryPoint.from_spec({"id": "a", "trigger_config": {"cron": "x"}}, job), "knows no cron"),
+        (lambda: on_event({"filter_graph": "g"}), "with filter_stream"),
+        (lambda: on_event({"event_types": 7}), "event_types of entry point a is a list of texts, not 7"),
+        (lambda: on_event({"event_types": ["a", None]}), "is a list of texts"),
     ],
 )
 def test_what_cannot_be_an_entry_point_says_so_when_it_is_made(make: Any, fault: str) -> None:
@@ -203,6 +224,8 @@ def test_the_words_of_document_003_become_triggers() -> None:
     hook: dict[str, Any] = {"id": "t", "trigger_type": "webhook", "trigger_config": {"path": "/x", "secret": "s"}}
     assert EntryPoint.from_spec(hook, job).trigger == Webhook("/x", secret="s", scheme="github")
     assert EntryPoint.from_spec({"id": "t"}, job).trigger == Manual()
+    assert on_event({"event_types": "custom"}).trigger == OnEvent(("custom",))
+    assert on_event({"filter_graph": None, "exclude_own_graph": False}).trigger == OnEvent(("custom",))
 
 
 @pytest.mark.parametrize("config", [{}, {"interval_minutes": 0}, {"interval_minutes": "x"}, {"cron": "often"}])
@@ -580,6 +603,30 @@ def test_an_event_type_that_can_be_none_fails_the_opening_which_leaves_nothing_b
         await rt.open()
         assert rt.is_running
         await rt.close()
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("how", ["closed", "cancelled"])
+def test_an_opening_that_is_cut_short_at_any_turn_of_the_loop_leaves_nothing_behind(how: str) -> None:
+    async def scenario() -> None:
+        before, clock, disk = asyncio.all_tasks(), TestClock(), MemoryDisk()
+        points = [EntryPoint("one", job), EntryPoint("two", heard, OnEvent("news"))]
+        for turns in range(60):
+            rt = Runtime("memory", log=disk.open, clock=clock, workflows=[job, heard], entry_points=points)
+            opening = asyncio.create_task(rt.open())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+
+            if how == "cancelled":
+                opening.cancel()
+                await asyncio.wait([opening])
+            else:
+                await rt.close()
+                await opening
+            await rt.close()
+
+            assert (rt.is_running, asyncio.all_tasks(), clock.pending) == (False, before, ()), turns
 
     play(scenario)
 

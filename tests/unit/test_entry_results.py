@@ -20,6 +20,7 @@ from perdure import (
     tool,
     workflow,
 )
+from perdure.store.reader import LogReader
 from perdure.store.records import stream_id
 from perdure.testing import MemoryDisk, TestClock
 from tests.support.runs import Box, box_with, data, disk_until, events, facts, on_both_logs, play, storage
@@ -245,6 +246,21 @@ def test_results_are_there_after_a_stop_and_in_a_new_process_also_of_an_entry_po
             assert await rt.get_execution_result("one", run) == before
 
     play(scenario)
+
+
+@pytest.mark.row("A3-19")
+def test_a_result_is_read_after_a_stop_where_there_is_no_runtime_any_more(tmp_path: Path) -> None:
+    async def scenario() -> str:
+        async with Runtime(tmp_path / "a.db", workflows=[nap], entry_points=[POINTS[0]]) as rt:
+            found = await rt.trigger_and_wait("one", {"seconds": 0.0, "name": "kept"})
+            assert found is not None
+            return found.run
+
+    run = play(scenario)
+
+    with LogReader.open(tmp_path / "a.db") as reader:
+        [end] = reader.read(Query(stream=stream_id(f"run/{run}"), types=("run-completed",)))
+        assert data(end)["result"] == "kept"
 
 
 def test_the_result_of_a_failed_run_says_why_and_the_one_of_a_run_that_is_tried_again_is_counted_once() -> None:

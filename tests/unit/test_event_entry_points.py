@@ -5,11 +5,13 @@ import json
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
 
 from perdure import Context, Query, Runtime, Settings, UsageError, workflow
 from perdure.actors.triggers.kinds import Api, OnEvent
+from perdure.actors.triggers.topic import Publish, topic_of
 from perdure.runtime.entries.entry_points import EntryPoint
 from tests.support.runs import Box, box_with, data, play
 
@@ -36,6 +38,22 @@ async def runs_of(rt: Runtime, entry: str) -> list[str]:
 
 async def results_of(rt: Runtime, entry: str) -> list[Any]:
     return [json.loads((await rt.ended(run)).result) for run in await runs_of(rt, entry)]
+
+
+class Lingering:
+    """Something beside the runs that takes its time to close, as a server does whose clients do."""
+
+    def __init__(self, gate: asyncio.Event) -> None:
+        self._gate = gate
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None:
+        await self._gate.wait()
+
+    async def abandon(self) -> None: ...
+
+    def log_failed(self) -> None: ...
 
 
 def box_of(*entries: EntryPoint, **options: Any) -> Box:
@@ -242,6 +260,28 @@ def test_an_entry_point_that_asks_for_an_impossible_type_keeps_the_runtime_close
         rt = await box.open(entry_points=(EntryPoint("even", note, OnEvent("custom")),))
         assert [one.name for one in rt.events.list()] == ["entry:even"]
         assert len(asyncio.all_tasks()) < 10
+        await box.close()
+
+    play(scenario)
+
+
+def test_an_event_that_comes_while_the_runtime_closes_starts_its_run_in_the_next_life() -> None:
+    async def scenario() -> None:
+        box, gate = box_of(EntryPoint("watch", note, OnEvent("custom"))), asyncio.Event()
+        rt = await box.open()
+        rt._machinery._attached.append(Lingering(gate))
+        closing = asyncio.create_task(box.close())
+        await asyncio.sleep(0)
+
+        await rt._system.ref(topic_of("custom")).ask(Publish(msgspec.Raw(b"1"), "n1"))  # as a run does that goes on
+        await box.clock.advance(60)  # longer than all attempts
+        gate.set()
+        await closing
+        rt = await box.open()
+        await box.clock.settle()
+
+        assert [event["data"] for event in await results_of(rt, "watch")] == [1]
+        assert await rt.events.dead_letters() == {}
         await box.close()
 
     play(scenario)

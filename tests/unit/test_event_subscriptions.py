@@ -13,6 +13,7 @@ from perdure import (
     Context,
     EntryPoint,
     LogEvent,
+    LogWriteError,
     Query,
     Retry,
     Runtime,
@@ -516,6 +517,26 @@ def test_whoever_waits_is_told_when_the_runtime_closes() -> None:
 
 
 @pytest.mark.row("A3-31")
+def test_whoever_waits_is_told_when_the_log_fails_before_the_runtime_is_closed() -> None:
+    async def scenario() -> None:
+        disk = MemoryDisk()
+        rt = Runtime("memory", log=disk.open)
+        await rt.open()
+        waiting = asyncio.create_task(rt.events.wait_for("paid"))
+        await asyncio.sleep(0)
+
+        disk.fail_next(OSError("disk full"))
+        with pytest.raises(LogWriteError):
+            await rt.publish("shipped", 1)
+
+        with pytest.raises(LogWriteError):
+            await waiting
+        with pytest.raises(LogWriteError):
+            await rt.close()
+
+    play(scenario)
+
+
 def test_history_is_newest_first_and_at_most_a_hundred() -> None:
     async def scenario() -> None:
         box = box_with(greet)

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from perdure import Runtime, UsageError
+from perdure import EntryPoint, Runtime, Secret, Settings, UsageError, Webhook
 from perdure.runtime.web.api.application import HttpApi
 from perdure.runtime.web.api.limits import ApiLimits
 from perdure.runtime.web.api.roles import Tokens
@@ -27,6 +27,7 @@ from tests.support.api import (
     double,
     look,
     opened,
+    ticks,
     until,
 )
 
@@ -585,6 +586,32 @@ def test_no_token_no_body_and_no_query_is_in_a_line_of_the_log(path: Path, capsy
 
     assert "/v1/runs" in out + err
     assert [word for word in (ADMIN, "wrong-012", "swordfish", "quietly") if word in out + err] == []
+
+
+def test_deliveries_are_counted_and_are_lines_of_the_log_by_the_path_of_their_route(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hook = EntryPoint("hook", ticks, Webhook("/t/{team}", secret=Secret("HOOK"), scheme="bearer"))
+
+    async def main() -> tuple[int, int]:
+        settings = Settings(socket=False, webhook_port=None)
+        rt = Runtime(path, entry_points=[hook], secrets={"HOOK": "sesame"}, settings=settings)
+        api = rt.http_api(webhooks=True)
+        api.logs_requests = True
+        async with rt, asking(api) as client:
+            await client.post("/t/blue?a=b", json=1, headers=bearer("sesame"))
+            await client.post("/t/blue", json=1)
+            await client.post("/u", json=1)
+        figures = api.statistics()
+        return figures.requests, figures.refused
+
+    assert asyncio.run(main()) == (3, 2)
+    lines = [line for line in capsys.readouterr().out.splitlines() if " request " in line]
+    assert [("path=/t/{team}" in line, "path=other" in line, line[-3:]) for line in lines] == [
+        (True, False, "202"),
+        (True, False, "401"),
+        (False, True, "404"),
+    ]
 
 
 def test_tokens_are_nowhere_but_as_digests() -> None:

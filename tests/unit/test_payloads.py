@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure import PayloadTooLargeError, Secret, UnencodableError, UsageError
-from perdure.actors.kernel.payloads import Redaction, SecretScope, encode_payload, payload_decoder
+from perdure.actors.kernel.payloads import MAX_DEPTH, Redaction, SecretScope, encode_payload, payload_decoder
 
 PLAIN = Redaction()
 
@@ -59,6 +59,33 @@ def test_a_value_without_end_is_refused() -> None:
 
     with pytest.raises(UnencodableError):
         encoded(endless)
+
+
+def nested(levels: int, *, objects: bool = False) -> Any:
+    value: Any = {} if objects else []
+    for _ in range(levels - 1):
+        value = {"a": value} if objects else [value]
+    return value
+
+
+@pytest.mark.parametrize("objects", [False, True])
+def test_a_value_that_is_nested_too_deeply_to_be_read_back_is_refused(objects: bool) -> None:
+    assert encoded(nested(MAX_DEPTH, objects=objects)) == nested(MAX_DEPTH, objects=objects)
+
+    with pytest.raises(UnencodableError, match="it cannot be recorded: it is nested more than 250 levels deep"):
+        encoded(nested(MAX_DEPTH + 1, objects=objects))
+
+
+def test_brackets_in_texts_nest_nothing() -> None:
+    value = ["[{" * 300, ["]}" * 300, '"\\[' * 300], {"[": {"\\": ["]"] * 300}}]
+
+    assert encoded(value) == value
+
+
+def test_a_deep_value_with_a_secret_name_is_redacted() -> None:
+    deep: Any = nested(MAX_DEPTH - 1, objects=True)
+
+    assert encoded({"password": "p", "x": deep}) == {"password": "[redacted]", "x": deep}
 
 
 def test_a_value_over_the_limit_is_refused_with_the_path_of_its_largest_text() -> None:

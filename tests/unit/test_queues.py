@@ -269,3 +269,19 @@ def test_the_command_line_shows_who_waits_and_who_is_next(
 
     assert (shown["queue"], shown["waiting"], shown["begun"], shown["next"]) == ("mail", 2, 1, ["c", "b"])
     assert (rows["b"], rows["c"]) == ("queued", "queued")
+
+
+def test_a_run_that_waits_is_resumed_by_hand_where_nothing_is_resumed_by_itself() -> None:
+    async def scenario() -> list[str]:
+        async with many(Queue("mail", concurrency=1)) as box:
+            rt = await box.open()
+            for name in "abc":
+                await start(rt, name)
+            rt = await box.close_and_reopen(resume=False)
+
+            await rt.resume("b")
+            await box.clock.advance(1.5)
+
+            return [(await rt.run(name).status()).status for name in "abc"]
+
+    assert play(scenario)[1:] == ["completed", "queued"]

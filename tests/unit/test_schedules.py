@@ -690,6 +690,22 @@ def test_a_schedule_whose_entry_point_is_gone_is_listed_and_goes_on_when_it_is_b
     assert play(scenario) == ["01 03:00 at 02 00:00"]
 
 
+def test_a_schedule_whose_entry_point_is_taken_out_between_two_openings_is_attended_to_no_more() -> None:
+    async def scenario() -> list[tuple[str, str, int, str]]:
+        point, clock = EntryPoint("nightly", note, Schedule(every=timedelta(hours=1))), TestClock(BEGIN)
+        rt = Runtime("memory", log=MemoryDisk().open, clock=clock, entry_points=[point])
+        async with rt:
+            await clock.advance(HOUR)
+        rt.entry_points.unregister("nightly")
+        async with rt:
+            await clock.advance(3 * HOUR)
+            assert [view.is_registered for view in await rt.schedules.list()] == [False]
+            assert await dues(rt) == ["01 01:00"]
+            return await skipped(rt)
+
+    assert play(scenario) == []
+
+
 def test_an_interval_goes_on_counting_from_where_it_began() -> None:
     async def scenario() -> list[str]:
         async with box_of(Schedule(every=timedelta(hours=7)), begin=utc("2026-01-01 00:10")) as box:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from perdure.store import committer
 from perdure.store.batch import Bounds
 from perdure.store.connection import CHECKPOINT_BYTES
 from perdure.store.records import Blob, Index, Query, Snapshot, stream_id
@@ -211,3 +212,30 @@ def test_sql_tools_read_the_log(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         rows = connection.execute("SELECT stream, kind, version, data->>'$.tool' FROM log WHERE version = 1").fetchall()
     assert rows == [("run/ada", "run", 1, "search"), ("log/heads", "log", 1, None)]
+
+
+def test_a_commit_that_ends_after_the_log_was_abandoned_has_nothing_done_to_the_closed_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> object:
+        monkeypatch.setattr(committer, "IDLE_SECONDS", 0)
+        log, under_way = await opened(path, ADA), asyncio.Event()
+        connection = log._parts.committer._connection
+        rows: Callable[..., Awaitable[object]] = connection.rows
+
+        async def told(*args: object) -> object:
+            under_way.set()
+            return await rows(*args)
+
+        monkeypatch.setattr(connection, "rows", told)
+        log.append(one(ADA, 0)).on_settled(lambda _: None)
+        await under_way.wait()
+
+        log.abandon()
+        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+        return log._parts.committer._emptying
+
+    assert run(scenario) is None

@@ -19,6 +19,8 @@ SOUND: dict[str, Any] = {"source": "github", "path": "/github"}
         ({"source": 7}, "the source of a webhook is 1 to 60"),
         ({"path": "github"}, "begins with /"),
         ({"path": "/a b"}, "begins with /"),
+        ({"path": "/t/{id"}, "a parameter in the path of a webhook is such as '/t/{id}', not '/t/{id'"),
+        ({"path": "/t/{}"}, "a parameter in the path"),
         ({"methods": ()}, "the methods of webhook /github"),
         ({"methods": "POST"}, "the methods of webhook /github"),
         ({"methods": ("P OST",)}, "the methods of webhook /github"),
@@ -90,6 +92,14 @@ def test_a_header_that_came_twice_is_one_with_a_comma_unless_it_tells() -> None:
     found = recorded_headers([("Via", "a"), ("via", "b"), ("X-Signature", "s"), ("X-Signature", "t")])
 
     assert found == {"via": "a, b", "x-signature": "[redacted]"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Authorization", "X-Auth", "X-Auth-Key", "X-Shopify-Hmac-Sha256", "X-Access-Key", "X-Amz-Credential", "Cookie"],
+)
+def test_a_header_that_proves_or_lets_in_is_not_written_down(name: str) -> None:
+    assert recorded_headers([(name, "hunter2")]) == {name.lower(): "[redacted]"}
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import base64
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -211,6 +211,22 @@ def test_an_id_of_odd_characters_is_taken_by_its_digest(id: str) -> None:
     found = delivery_id(None, delivered({"X-Delivery-Id": id}), {}, None)
 
     assert found is None if id == "\xe9" else found is not None and len(found) == 32
+
+
+def test_a_delivery_without_an_id_is_the_same_however_its_signature_is_written() -> None:
+    body = b'{"no": "id"}'
+    of_slack, of_stripe = slack(body, at=NOW), stripe(body, at=NOW)
+    digest = of_slack["X-Slack-Signature"].removeprefix("v0=")
+    again = [of_slack | {"X-Slack-Signature": text} for text in (digest, f"v0={digest.upper()}")]
+    signature = of_stripe["Stripe-Signature"]
+    once_more = [{"Stripe-Signature": text} for text in (f"{signature},v0=1", f" {signature} , {signature}")]
+
+    for scheme, first, others in (("slack", of_slack, again), ("stripe", of_stripe, once_more)):
+        kind = cast("SignatureScheme", scheme)
+        ids = [delivery_id(kind, delivered(one, body), {"no": "id"}, None) for one in (first, *others)]
+
+        assert all(fault(kind, one, body) is None for one in (first, *others))
+        assert len({*ids}) == 1
 
 
 def test_only_slack_is_given_its_challenge_back() -> None:

@@ -182,7 +182,7 @@ def test_an_empty_secret_is_an_error_of_the_configuration(tmp_path: Path) -> Non
         async with Runtime(tmp_path / "log.db", webhooks=[route], secrets=secrets, settings=ANY_PORT):
             pass
 
-    with pytest.raises(UsageError, match="the secret of webhook /github is empty"):
+    with pytest.raises(UsageError, match=r"the secret of webhook /github is empty: Secret\('HOOK'\) has no value"):
         asyncio.run(main({"HOOK": ""}))
     with pytest.raises(UsageError, match=r"signed with Secret\('HOOK'\), which nobody knows"):
         asyncio.run(main({}))

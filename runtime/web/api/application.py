@@ -6,6 +6,7 @@ has left; neither a token, a body nor a query is in any line of a log.
 """
 
 import asyncio
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from urllib.parse import quote
@@ -14,7 +15,7 @@ import msgspec
 import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from perdure.actors.kernel.accounts import account_of
 from perdure.runtime.serving.access import Access
@@ -38,6 +39,9 @@ State: TypeAlias = Literal["opening", "ready", "draining", "failed", "closed"]
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 OWN_PATHS: Final = frozenset({"/health", "/ready", "/openapi.json"})
 """What is the API's beside everything under `/v1/`."""
+
+_PARAMETER: Final = re.compile(r"\\\{[^}]*\\\}")
+"""In the path of a webhook, escaped."""
 
 _encode = msgspec.json.Encoder().encode
 _log = structlog.get_logger("perdure.http")
@@ -90,6 +94,7 @@ class HttpApi:
         self.logs_requests = False
         """Whether each request is a line of the log; servers that it is mounted in mostly have lines of their own."""
         self._guards_webhooks = False
+        self._hooks: dict[str, re.Pattern[str]] = {}
         self._rt: Runtime | None = None
         self._waiting = Waiting()
         self._routes = Routes()
@@ -115,6 +120,7 @@ class HttpApi:
             for route in rt.webhooks.routes:
                 if is_own(route.path):
                     raise UsageError(f"webhook {route.path}: that path is the HTTP API's, choose another")
+                self._hooks[route.path] = re.compile(_PARAMETER.sub("[^/]+", re.escape(route.path)))
             self.webhooks = rt.webhooks.app
             self._guards_webhooks = any(route.secret is None for route in rt.webhooks.routes)
 
@@ -165,7 +171,7 @@ class HttpApi:
         if self.webhooks is not None and not is_own(path):
             denial = self._access.denial(path, Request(scope).headers) if self._guards_webhooks else None
             if denial is None:
-                await self.webhooks(scope, receive, send)
+                await self._hook(self.webhooks, path, scope, receive, send)
                 return
         request = Request(scope, receive)
         task = asyncio.current_task()
@@ -187,6 +193,21 @@ class HttpApi:
             self._at_once.discard(task)
             self._streams.discard(task)
             self._note(request.method, name, status, asyncio.get_running_loop().time() - began)
+
+    async def _hook(self, webhooks: ASGIApp, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        began, status = asyncio.get_running_loop().time(), 499
+
+        async def told(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)  # the start of the answer has it
+            await send(message)
+
+        self._requests += 1
+        try:
+            await webhooks(scope, receive, told)
+        finally:
+            name = next((route for route, shape in self._hooks.items() if shape.fullmatch(path)), "other")
+            self._note(scope["method"], name, status, asyncio.get_running_loop().time() - began)
 
     def _note(self, method: str, name: str, status: int, seconds: float) -> None:
         self._refused += 400 <= status < 500  # noqa: PLR2004

@@ -17,7 +17,10 @@ RECEIVED: Final = "webhook_received"
 MAX_DEPTH: Final = 200
 """Levels of a payload: what is nested deeper is kept as text, since not every reader of the log could take it apart."""
 
-_TELLING: Final = ("signature", "authorization", "token", "secret", "cookie", "password", "api-key", "apikey")
+_TELLING: Final = (
+    "signature", "hmac", "authorization", "x-auth", "token", "secret", "cookie", "session", "credential", "password",
+    "api-key", "apikey", "access-key", "auth-key",
+)  # fmt: skip
 """In the name of a header that is not written down."""
 
 

@@ -26,6 +26,7 @@ LARGEST_BODY_BYTES: Final = 8 * 1024 * 1024
 
 _SOURCE: Final = re.compile(r"[!-~]{1,60}")
 _PATH: Final = re.compile(r"/[!-~]{0,199}")
+_PARAMETER: Final = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*(:[a-z]+)?\}")
 _METHOD: Final = re.compile(r"[A-Z]{1,20}")
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _SCHEMES: Final = ("github", "standard", "stripe", "slack", "bearer")
@@ -139,3 +140,5 @@ def _check_place(route: WebhookRoute) -> None:
         raise UsageError(f"the source of a webhook is {shape}, such as 'github', not {source!r}")
     if not isinstance(path, str) or not _PATH.fullmatch(path):
         raise UsageError(f"the path of a webhook begins with /, such as '/github', not {path!r}")
+    if not {"{", "}"}.isdisjoint(_PARAMETER.sub("", path)):
+        raise UsageError(f"a parameter in the path of a webhook is such as '/t/{{id}}', not {path!r}")

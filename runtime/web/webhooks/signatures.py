@@ -30,7 +30,6 @@ _DELIVERY_HEADERS: Final = ("x-github-delivery", "x-gitea-delivery", "webhook-id
 """Where senders that sign only the body, or nothing, put a delivery's id."""
 _BODY_ID: Final = {"stripe": "id", "slack": "event_id"}
 """The field of the body that has the id, in the schemes that have no header for it."""
-_SIGNATURE_HEADER: Final = {"stripe": "stripe-signature", "slack": "x-slack-signature"}
 
 
 class Delivered(msgspec.Struct, frozen=True):
@@ -64,12 +63,11 @@ class Verifier:
             case "standard":
                 return self._standard_fault(delivered, now)
             case "stripe":
-                parts = list(_pairs(delivered.headers.get("stripe-signature", "")))
-                at = next((value for name, value in parts if name == "t"), "")
-                given = [value for name, value in parts if name == "v1"]
+                at = _signed_at("stripe", delivered)
+                given = [value for name, value in _pairs(delivered.headers.get("stripe-signature", "")) if name == "v1"]
                 return self._time_fault(at, now) or self._fault(at.encode() + b"." + delivered.body, given)
             case "slack":
-                at = delivered.headers.get("x-slack-request-timestamp", "")
+                at = _signed_at("slack", delivered)
                 given = [delivered.headers.get("x-slack-signature", "").removeprefix("v0=")]
                 return self._time_fault(at, now) or self._fault(b"v0:" + at.encode() + b":" + delivered.body, given)
             case "bearer":
@@ -108,8 +106,8 @@ def delivery_id(scheme: SignatureScheme | None, delivered: Delivered, payload: A
     """Return what a delivery is called by its sender, or None: then no other can be known to be the same.
 
     At most 64 characters: a longer id, or one of other characters, is taken by its digest. A scheme that signs the time
-    and names no delivery (a slash command of Slack's) is called by its signature, which the same request sent once
-    more has too.
+    and names no delivery (a slash command of Slack's) is called by what is signed, its time and its body: the same
+    request sent once more has those too, however its signature is written then.
     """
     found = _said_id(scheme, delivered, payload, header)
     if found is None or _SHORT_ID.fullmatch(found):
@@ -126,7 +124,14 @@ def _said_id(scheme: SignatureScheme | None, delivered: Delivered, payload: Any,
     known = cast("dict[str, Any]", payload).get(field) if isinstance(payload, dict) else None
     if isinstance(known, str) and known:
         return known
-    return delivered.headers.get(_SIGNATURE_HEADER[scheme or ""], "")
+    return f"{_signed_at(scheme, delivered)} {hashlib.sha256(delivered.body).hexdigest()}"
+
+
+def _signed_at(scheme: SignatureScheme | None, delivered: Delivered) -> str:
+    if scheme == "slack":
+        return delivered.headers.get("x-slack-request-timestamp", "")
+    signature = delivered.headers.get("stripe-signature", "")
+    return next((value for name, value in _pairs(signature) if name == "t"), "")
 
 
 def challenge(scheme: SignatureScheme | None, payload: Any) -> str | None:

@@ -156,6 +156,8 @@ class Webhooks:
         if isinstance(secret, str):
             return secret
         value = self._machinery.parts.secrets(secret.name)
+        if value == "":
+            raise UsageError(f"the secret of webhook {route.path} is empty: Secret({secret.name!r}) has no value")
         if value is None:
             where = "give it in Runtime(secrets=…) or as an environment variable"
             raise UsageError(
