@@ -67,7 +67,7 @@ async def _samples(runs: int) -> dict[str, float]:
             workflows=[counts],
             queues=[Queue("few", concurrency=FEW)],
             entry_points=entries,
-            settings=Settings(socket=False),
+            settings=Settings(socket=False, max_concurrent_executions=MANY),
         ) as rt:
             queued = rt.with_options(queue="few")
 

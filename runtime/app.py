@@ -27,6 +27,7 @@ from perdure.actors.tools.outcome import Success
 from perdure.actors.tools.registry import Registry
 from perdure.actors.tools.tool import ForceCircuit
 from perdure.actors.triggers.bus import EventBus
+from perdure.actors.triggers.typed import Topic
 from perdure.actors.workflows.agents.agent import Agent
 from perdure.actors.workflows.agents.pool import Agents
 from perdure.actors.workflows.children import checked_run_id
@@ -427,7 +428,7 @@ class Runtime(Ways):
 
     async def publish(
         self,
-        type: str,
+        type: str | Topic[Any],
         data: object = None,
         *,
         id: str | None = None,
@@ -444,7 +445,8 @@ class Runtime(Ways):
 
         Raises:
             PublicationConflictError: the id was another event's.
-            UsageError: the type, the id, *who*, *source* or *correlation* cannot be one.
+            UsageError: the type, the id, *who*, *source* or *correlation* cannot be one, or the data are not what the
+                `Topic` says.
             UnencodableError, PayloadTooLargeError: the data cannot be recorded.
             LogWriteError, BacklogFullError: the log refused.
         """

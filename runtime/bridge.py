@@ -16,6 +16,7 @@ from perdure.actors.kernel.errors import AskTimeoutError
 from perdure.actors.slots.calls import ToolResult
 from perdure.actors.slots.commands import TrajectoryView
 from perdure.actors.tools.definition import Tool
+from perdure.actors.triggers.typed import Topic
 from perdure.actors.workflows.definition import Workflow
 from perdure.actors.workflows.state import RunView
 from perdure.runtime.app import Runtime
@@ -120,7 +121,7 @@ class BlockingRuntime:
 
     def publish(
         self,
-        type: str,
+        type: str | Topic[Any],
         data: object = None,
         *,
         id: str | None = None,

@@ -31,7 +31,7 @@ from perdure.actors.workflows.errors import ControlRefusedError
 from perdure.actors.workflows.state import RunView
 from perdure.runtime.checkpoints import Checkpoint, read_checkpoints
 from perdure.runtime.handle import RunHandle
-from perdure.runtime.naming import check_conversation, check_principal
+from perdure.runtime.naming import check_conversation, check_principal, is_name
 from perdure.runtime.options import Options
 from perdure.runtime.steering import ForkRequest
 from perdure.store.errors import UsageError
@@ -199,8 +199,8 @@ class Conversation:
                 return view, status
             newest = newest or (view, status)
         if newest is None:
-            reason = f"there was no run in conversation {self.id}"
-            raise ControlRefusedError(run="", what="resumed", reason=reason)
+            reason = "there was none yet"
+            raise ControlRefusedError(run=f"of conversation {self.id}", what="resumed", reason=reason)
         return newest
 
     async def _taken_up(self, run: str, who: str | None) -> RunHandle[Any]:
@@ -304,7 +304,7 @@ class Conversation:
         run: str | None = None,
         who: str | None = None,
     ) -> Artifact:
-        """Keep a value, JSON or bytes, under a name; return it with its hash. Durable on return.
+        """Keep a value, JSON (8 MiB) or bytes (6 MiB), under a name; return it with its hash. Durable on return.
 
         The one that was under the name before stays in the log (`artifact(name, sha256=…)`). The same again changes
         nothing.
@@ -314,7 +314,7 @@ class Conversation:
             ConversationFullError: the conversation keeps as many as it may.
             UnencodableError, PayloadTooLargeError: it cannot be recorded; nothing has changed.
         """
-        if not (0 < len(name) <= MAX_NAME and name.isprintable()):
+        if not is_name(name, MAX_NAME):
             raise UsageError(f"an artifact's name is 1 to {MAX_NAME} printable characters, not {name!r}")
         check_principal(who)
         is_binary = isinstance(content, (bytes, bytearray))

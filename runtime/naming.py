@@ -18,15 +18,20 @@ MAX_PRIORITY = 1_000_000
 """Of a run in a queue, either way."""
 
 
+def is_name(text: object, most: int = MAX_ID) -> bool:
+    """Return whether something is a text of 1 to so many printable characters."""
+    return isinstance(text, str) and 0 < len(text) <= most and text.isprintable()
+
+
 def check_signal(name: str, signal: str | None) -> None:
     """Check what a signal is called, and its id; None is none.
 
     Raises:
         UsageError: it cannot be called that.
     """
-    if not (0 < len(name) <= MAX_ID and name.isprintable()):
+    if not is_name(name):
         raise UsageError(f"a signal's name is 1 to {MAX_ID} printable characters, not {name!r}")
-    if signal is not None and not (0 < len(signal) <= MAX_ID and signal.isprintable() and signal[0] != "#"):
+    if signal is not None and not (is_name(signal) and signal[0] != "#"):
         detail = f"a signal's id is 1 to {MAX_ID} printable characters and does not begin with #, not {signal!r}"
         raise UsageError(detail)
 
@@ -37,7 +42,7 @@ def check_conversation(conversation: str | None) -> None:
     Raises:
         UsageError: it cannot be one.
     """
-    if conversation is not None and not CONVERSATION.fullmatch(conversation):
+    if conversation is not None and not (is_name(conversation) and CONVERSATION.fullmatch(conversation)):
         detail = f"a conversation's id is 1 to 60 printable ASCII characters without a space, not {conversation!r}"
         raise UsageError(detail)
 
@@ -66,7 +71,7 @@ def check_place(queue: str | None, priority: int, partition: str | None, known: 
         names = ", ".join(sorted(known)) or "none"
         raise UsageError(f"there is no queue {queue!r}, there are {names}: Runtime(…, queues=[Queue({queue!r}, …)])")
     check_priority(priority)
-    if partition is not None and not (0 < len(partition) <= MAX_ID and partition.isprintable()):
+    if partition is not None and not is_name(partition):
         raise UsageError(f"a partition is 1 to {MAX_ID} printable characters, not {partition!r}")
 
 
@@ -91,5 +96,5 @@ def check_principal(principal: str | None) -> None:
     Raises:
         UsageError: nobody can be called that.
     """
-    if principal is not None and not (0 < len(principal) <= MAX_PRINCIPAL_LENGTH and principal.isprintable()):
+    if principal is not None and not is_name(principal, MAX_PRINCIPAL_LENGTH):
         raise UsageError(f"a principal is 1 to {MAX_PRINCIPAL_LENGTH} printable characters, not {principal!r}")

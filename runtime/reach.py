@@ -15,6 +15,7 @@ from perdure.actors.kernel.payloads import Redaction
 from perdure.actors.tools.breaker import Command as Forcing
 from perdure.actors.tools.definition import Tool
 from perdure.actors.tools.outcome import Success
+from perdure.actors.triggers.typed import Topic
 from perdure.actors.workflows.definition import Workflow
 from perdure.actors.workflows.failures import Failures
 from perdure.actors.workflows.state import RunView
@@ -97,7 +98,7 @@ class Reach(Protocol):
 
     async def publish(
         self,
-        type: str,
+        type: str | Topic[Any],
         data: object = None,
         *,
         id: str | None = None,

@@ -1,11 +1,14 @@
 """What an application may set, with the defaults and their reasons."""
 
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from perdure.actors.kernel.payloads import REDACTED_KEYS
+from perdure.store.errors import UsageError
+
+MAX_PORT: Final = 65_535
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,3 +52,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Where the runtime listens for webhooks, if it has routes; one without a secret is for this machine only."""
     webhook_port: int | None = 8080
     """The port for webhooks; 0 is any that is free; with None the application serves `Runtime.webhooks.app` itself."""
+
+    def __post_init__(self) -> None:
+        for field in msgspec.structs.fields(self):
+            _check(field.name, field.type, getattr(self, field.name))
+
+
+_NONE_IS_SENSELESS: Final = frozenset({
+    "mailbox_bound", "worker_threads", "max_loaded_agents", "max_concurrent_executions",
+})  # fmt: skip
+
+
+def _check(name: str, kind: Any, value: Any) -> None:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"Settings({name}={value!r}): {error}") from error
+    zero: Any = timedelta(0) if isinstance(value, timedelta) else 0
+    if isinstance(value, (int, float, timedelta)) and value < zero:
+        raise UsageError(f"Settings({name}={value!r}): it is not negative")
+    if name in _NONE_IS_SENSELESS and value == 0:
+        raise UsageError(f"Settings({name}=0): it is at least 1")
+    if name == "webhook_port" and value is not None and value > MAX_PORT:
+        raise UsageError(f"Settings({name}={value!r}): a port is at most {MAX_PORT}")

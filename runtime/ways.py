@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Unpack
 
+from perdure.actors.triggers.typed import Topic
 from perdure.runtime.entries.event_subscription import EventSubscription
 from perdure.runtime.entries.events import Events
 from perdure.runtime.entries.handling import EventHandler
@@ -36,7 +37,9 @@ class Ways:
         """What happens, for those who ask: subscribe, wait for it, look back, see what handlers failed at."""
         return self._events
 
-    def subscribe(self, handler: EventHandler, types: str | Iterable[str], **said: Any) -> EventSubscription:
+    def subscribe(
+        self, handler: EventHandler, types: str | Topic[Any] | Iterable[str], **said: Any
+    ) -> EventSubscription:
         """Have a handler given every event of these types. See `Events.subscribe`, whose options these are."""
         return self._events.subscribe(handler, types, **said)
 

@@ -12,6 +12,7 @@ import msgspec
 
 from perdure.actors.kernel.messages import Decision, Event, Index, Moment
 from perdure.actors.state.goal_commands import (
+    SETTABLE,
     DefineGoal,
     GetGoal,
     GetGoalProgress,
@@ -257,6 +258,8 @@ def _set_status(state: GoalState, command: SetGoalStatus) -> Decision[bool]:
         return Decision((), reply=False)
     if state.status == "completed":
         raise UsageError(f"the goal {state.id!r} is completed, and stays so: give what comes next a goal of its own")
+    if command.status not in SETTABLE:
+        raise UsageError(f"a goal is made {', '.join(SETTABLE)}, not {command.status!r}; progress completes it")
     changed = GoalStatusChanged(command.status, command.because)
     return Decision(_with_progress(state, [changed], command)[0], reply=True)
 

@@ -1,6 +1,6 @@
 """What a goal can be asked, what it answers, and how it refuses. Data only; the rules are in `goal.py`."""
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -8,6 +8,9 @@ from perdure.actors.kernel.messages import Command
 from perdure.actors.state.goal_progress import Recommendation
 from perdure.store.codec import OptionalPayload
 from perdure.store.errors import PerdureError, UsageError
+
+SETTABLE: Final = ("ready", "active", "failed", "suspended")
+"""How somebody may say that a goal stands."""
 
 
 class GoalCommand(Command, frozen=True, kw_only=True):

@@ -93,7 +93,8 @@ def checked_types(types: str | Iterable[str]) -> tuple[str, ...]:
     Raises:
         UsageError: there is none, or something else.
     """
-    named = (types,) if isinstance(types, str) else tuple(types)
+    given: object = types  # not every caller is checked
+    named = (types,) if isinstance(types, str) or not isinstance(given, Iterable) else tuple(types)
     if not named or not all(isinstance(one, str) and one for one in cast("Sequence[object]", named)):
         raise UsageError(f"say which events: 'order.paid', ('order.paid', 'run-completed'), or '*', not {types!r}")
     for one in named:

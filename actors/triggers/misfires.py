@@ -41,10 +41,11 @@ def plan(state: ScheduleState, definition: Schedule, table: Timetable, now: int)
     """Return what is to be done *now*; None: nothing has passed, or the schedule is paused."""
     if state.next is None or state.is_paused or state.next.at > now:
         return None
-    entry, first = state.entry, state.next.due
+    entry, first, given = state.entry, state.next.due, state.next.at - state.next.due
 
     def delay(due: int) -> int:
-        return delay_of(entry, due, definition.jitter)
+        # The one that is recorded has passed, whatever its jitter would be: that of `run_immediately` has none.
+        return given if due == first else delay_of(entry, due, definition.jitter)
 
     def turn(due: int | None) -> Turn | None:
         return turn_of(entry, due, definition)

@@ -139,7 +139,8 @@ def check_type(type: str) -> str:
     Raises:
         UsageError: it cannot.
     """
-    if not _TYPE.fullmatch(type):
+    given: object = type  # not every caller is checked
+    if not isinstance(given, str) or not _TYPE.fullmatch(given):
         shape = "1 to 60 letters, digits and the characters . _ : + -, a letter or a digit first"
         raise UsageError(f"the type of an event is {shape}, such as 'order.paid', not {type!r}")
     return type
@@ -151,7 +152,9 @@ def check_id(id: str | None) -> None:
     Raises:
         UsageError: it cannot be called that.
     """
-    if id is not None and not (0 < len(id) <= 128 and id.isprintable() and id[0] != "#"):  # noqa: PLR2004 - as of a run
+    given: object = id  # not every caller is checked
+    is_text = isinstance(given, str) and 0 < len(given) <= 128 and given.isprintable()  # noqa: PLR2004 - as of a run
+    if id is not None and not (is_text and id[0] != "#"):
         raise UsageError(f"an event's id is 1 to 128 printable characters and does not begin with #, not {id!r}")
 
 

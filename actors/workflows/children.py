@@ -81,7 +81,8 @@ def checked_run_id(run: str) -> str:
     Raises:
         UsageError: it cannot.
     """
-    if not run or len(run) > MAX_ID or not all("!" <= c <= "~" for c in run):
+    given: object = run  # not every caller is checked
+    if not isinstance(given, str) or not given or len(given) > MAX_ID or not all("!" <= c <= "~" for c in given):
         raise UsageError(f"a run's id is 1 to {MAX_ID} printable ASCII characters without a space, not {run!r}")
     return run
 

@@ -15,6 +15,7 @@ from perdure.actors.kernel.spans import span_of
 from perdure.actors.state.view import StateView
 from perdure.actors.tools.definition import Done, EffectClass, Tool
 from perdure.actors.tools.retry import Retry
+from perdure.actors.triggers.typed import Topic, name_of
 from perdure.actors.triggers.wanted import On, PublishedEvent, Where
 from perdure.actors.workflows.approving import Approval, Approvers, approved_arguments
 from perdure.actors.workflows.branch import CURRENT, Branch, enter
@@ -26,7 +27,7 @@ from perdure.actors.workflows.events import StepKind, TimerFired, TimerSet, Valu
 from perdure.actors.workflows.fork import Fork
 from perdure.actors.workflows.forms import AnswerForm
 from perdure.actors.workflows.goals import Pursuit
-from perdure.actors.workflows.listening import After, EventWait, publish_event, take_event
+from perdure.actors.workflows.listening import After, EventWait, publish_event, take_event, typed_event
 from perdure.actors.workflows.logger import RunLogger
 from perdure.actors.workflows.offspring import ChildCall, ChildRun, child_deadline, run_child, start_child
 from perdure.actors.workflows.parts import bound, opened_parts
@@ -509,13 +510,13 @@ class Context:
         finally:
             branch.is_inside = False
 
-    async def publish(self, type: str, data: object = None) -> None:
+    async def publish(self, type: str | Topic[Any], data: object = None) -> None:
         """Publish an event of a type, once and for all: it is in the log together with the fact that this was done.
 
         Runs that wait for such an event (`event`) get it, this one too. Events of a run are published in its order.
 
         Raises:
-            UsageError: the type cannot be one.
+            UsageError: the type cannot be one, or the data are not what the `Topic` says.
             UnencodableError, PayloadTooLargeError: the data cannot be recorded; nothing was published.
         """
         branch = enter()
@@ -526,7 +527,7 @@ class Context:
 
     async def event(
         self,
-        type: str,
+        type: str | Topic[Any],
         *,
         where: Where | None = None,
         timeout: timedelta | None = None,
@@ -540,17 +541,20 @@ class Context:
         their own. A run that only waits for events leaves memory.
 
         Args:
-            type: what `publish` was given.
+            type: what `publish` was given; of a `Topic` the data come as an object of its type.
             where: conditions on the data, such as `{"if": "amount", "gt": 100}`; what does not fit is passed over.
             timeout: how long to wait, from now; an event counts that was published before it passed.
             after: `start` to get what was published since the run was started, `now` only what comes from now on.
             reader: a name for a place of its own, so that two branches that wait for the same both get every event.
 
         Raises:
-            StepFailedError: none came in time; `error_type` is `TimeoutError`. The same live and replayed.
+            StepFailedError: none came in time, `error_type` is `TimeoutError`; or one came whose data are not what the
+                `Topic` says, `error_type` is `ValidationError`. The same live and replayed.
             UsageError: the type cannot be one, the conditions have a fault, or the timeout is not more than 0.
         """
-        return await self.any_event([On(type, where or {})], timeout=timeout, after=after, reader=reader)
+        wanted = [On(name_of(type), where or {})]
+        event = await self.any_event(wanted, timeout=timeout, after=after, reader=reader)
+        return typed_event(event, type)
 
     async def any_event(
         self,

@@ -5,6 +5,7 @@ Schema and its choices, so every question that was ever recorded has one.
 """
 
 import contextlib
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Generic, Literal, NotRequired, TypeAlias, TypedDict, TypeVar, cast
 
@@ -60,6 +61,10 @@ class FreeText(AnswerForm[str]):
         """
         if min_length < 0 or (max_length is not None and max_length < max(min_length, 1)):
             raise UsageError(f"no text has at least {min_length} and at most {max_length} characters")
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise UsageError(f"the pattern of a text is a regular expression, not {pattern!r}: {error}") from error
         super().__init__(Annotated[str, msgspec.Meta(min_length=min_length, max_length=max_length, pattern=pattern)])
 
 
@@ -124,9 +129,11 @@ class Form(AnswerForm[_Object]):
         Raises:
             UsageError: there is none, two have the same name, or one has a type that cannot be read from JSON.
         """
-        names = [field.name for field in fields]
+        names = [field.name if isinstance(field, FormField) else "" for field in cast("tuple[object, ...]", fields)]
         if not 1 <= len(names) <= MAX_FIELDS or len({*names}) < len(names) or not all(names):
-            raise UsageError(f"a form has 1 to {MAX_FIELDS} fields, each with a name of its own, not {names}")
+            raise UsageError(
+                f"a form has 1 to {MAX_FIELDS} fields, FormField(…), each with a name of its own, not {names}"
+            )
         self.fields = fields
         typed = cast("Any", TypedDict)
         super().__init__(typed("Form", {field.name: field.told for field in fields}))

@@ -7,13 +7,14 @@ over everything before it, so a run gets events in their order and misses none, 
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import msgspec
 
 from perdure.actors.kernel.spans import check_limit
 from perdure.actors.triggers.exchange import LiveWait
 from perdure.actors.triggers.topic import Publish, check_type, topic_of
+from perdure.actors.triggers.typed import MISFIT, Topic, name_of
 from perdure.actors.triggers.wanted import Occurrence, On, PublishedEvent, Wanted
 from perdure.actors.workflows.branch import Branch
 from perdure.actors.workflows.definition import digest
@@ -43,9 +44,12 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _read_taken = msgspec.json.Decoder(PublishedEvent).decode
 
 
-async def publish_event(driver: "Driver", branch: Branch, key: str, type: str, data: object) -> None:
+async def publish_event(driver: "Driver", branch: Branch, key: str, what: str | Topic[Any], data: object) -> None:
     """Publish an event once and for all. See `Context.publish`."""
-    encoded = driver.engine.encode(data, f"the event {check_type(type)}")
+    type = check_type(name_of(what))
+    encoded = driver.engine.encode(data, f"the event {type}")
+    if isinstance(what, Topic):
+        what.check(encoded)
     made_of = digest(type, encoded)
     if branch.take(key, "publication", type, made_of) is not None:
         return
@@ -122,6 +126,21 @@ def _until(driver: "Driver", timeout: timedelta | None) -> int | None:
 
 def _missing(key: str, names: str) -> StepFailedError:
     return StepFailedError(step=key, error_type="TimeoutError", error=f"no event {names} came in time", retryable=False)
+
+
+def typed_event(event: PublishedEvent, topic: str | Topic[Any]) -> PublishedEvent:
+    """Return an event as the code asked for it.
+
+    Raises:
+        StepFailedError: it asked for data of a type, and somebody published others under the name.
+    """
+    if not isinstance(topic, Topic):
+        return event
+    try:
+        return topic.read(event)
+    except msgspec.ValidationError as error:
+        text = f"event {event.id} of {topic.name} is at position {event.position} and is not {topic.of!r}: {error}"
+        raise StepFailedError(step=topic.name, error_type=MISFIT, error=text, retryable=False) from error
 
 
 class _Listener:

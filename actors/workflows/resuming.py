@@ -100,6 +100,7 @@ class Resumer:
         """Call *callback* when the runs that wait for a place now have come into memory, or cannot."""
         if self._deferred or self._is_filling:
             self._deferred.append(callback)
+            self.fill_places()
         else:
             callback()
 

@@ -14,6 +14,7 @@ from perdure.runtime.checkpoints import Checkpoint, checkpoint_of
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.facts import RUN_PREFIX, facts_of
 from perdure.runtime.cli.finding import find_run
+from perdure.runtime.cli.folding import events_of, streams_of
 from perdure.runtime.cli.options import db_option, json_option
 from perdure.runtime.cli.output import (
     Column,
@@ -27,7 +28,7 @@ from perdure.runtime.cli.output import (
 )
 from perdure.runtime.cli.standing import Standing, read_run
 from perdure.store.reader import LogReader
-from perdure.store.records import Query, Recorded, StreamId, stream_id
+from perdure.store.records import Query, StreamId, stream_id
 
 _PREFIX: Final = "conversation/"
 _COLUMNS: Final = (
@@ -97,7 +98,7 @@ def checkpoints(*, run: str, db: Path, as_json: bool) -> None:
     """
     with LogReader.open(db) as reader:
         stream = find_run(reader, run).stream
-        found = [one for event in _events(reader, stream) if (one := checkpoint_of(event)) is not None]
+        found = [one for event in events_of(reader, Query(stream=stream)) if (one := checkpoint_of(event)) is not None]
     now = now_micros()
     if as_json:
         for one in found:
@@ -113,15 +114,12 @@ def _place(one: Checkpoint, now: int) -> Sequence[str]:
 
 
 def _ids(reader: LogReader) -> Iterator[str]:
-    after = ""
-    while page := reader.streams(_PREFIX, after=after):
-        yield from (row.stream[len(_PREFIX) :] for row in page)
-        after = page[-1].stream
+    return (row.stream[len(_PREFIX) :] for row in streams_of(reader, _PREFIX))
 
 
 def _read(reader: LogReader, id: str, now: int) -> _Told:
     told = _Told(id, [], {}, 0)
-    for event in _events(reader, stream_id(_PREFIX + id)):
+    for event in events_of(reader, Query(stream=stream_id(_PREFIX + id))):
         told.updated_at = max(told.updated_at, event.at)
         match event.type:
             case "conversation-run-started":
@@ -137,13 +135,6 @@ def _read(reader: LogReader, id: str, now: int) -> _Told:
             case _:
                 pass
     return told
-
-
-def _events(reader: LogReader, stream: StreamId) -> Iterator[Recorded]:
-    after = 0
-    while page := reader.read(Query(stream=stream, after=after)):
-        yield from page
-        after = page[-1].position
 
 
 def _row(one: _Told, now: int) -> Sequence[str]:

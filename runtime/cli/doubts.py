@@ -13,9 +13,10 @@ from perdure.actors.slots.commands import SettleExecution
 from perdure.actors.slots.errors import SlotTransitionError
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.finding import find_trajectory
+from perdure.runtime.cli.folding import streams_of
 from perdure.runtime.cli.output import Column, clock_time, iso, print_json, print_line, print_table, short_id
 from perdure.runtime.cli.owner import act
-from perdure.runtime.cli.slot_standing import TRAJECTORY_PREFIX, summaries, what_runs
+from perdure.runtime.cli.slot_standing import TRAJECTORY_PREFIX, what_runs
 from perdure.store.reader import LogReader
 from perdure.store.records import StreamId
 
@@ -50,7 +51,7 @@ class DoubtStanding(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_doubts(reader: LogReader, only: StreamId | None = None) -> list[DoubtStanding]:
     """Return the calls in doubt, of one trajectory or of all, oldest first."""
-    open_ones = summaries(reader, TRAJECTORY_PREFIX, only_open=True)
+    open_ones = streams_of(reader, TRAJECTORY_PREFIX, only_open=True)
     names = [only] if only is not None else [row.stream for row in open_ones]
     found = [doubt for name in names for doubt in _doubts_of(reader, name)]
     return sorted(found, key=lambda doubt: doubt.since)

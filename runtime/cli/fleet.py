@@ -16,7 +16,7 @@ from perdure.actors.tools.statistics import ToolStatistics, percentile
 from perdure.actors.tools.tool import ToolBehavior, ToolState, statistics
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.facts import facts_of
-from perdure.runtime.cli.folding import Fold, newest
+from perdure.runtime.cli.folding import Fold, newest, streams_of
 from perdure.store.reader import LogReader
 from perdure.store.records import Recorded, StreamId
 
@@ -119,13 +119,10 @@ def circuits_of(reader: LogReader, tool: str | None = None) -> Iterator[tuple[St
 
     *tool* may be a circuit's own name, `TOOL@CONVERSATION`.
     """
-    after, prefix = "", TOOL_PREFIX + (tool or "")
-    while page := reader.streams(prefix, after=after):
-        for row in page:
-            name = row.stream[len(TOOL_PREFIX) :]
-            if tool is None or tool in (name, name.partition("@")[0]):
-                yield row.stream, row.last_at
-        after = page[-1].stream
+    for row in streams_of(reader, TOOL_PREFIX + (tool or "")):
+        name = row.stream[len(TOOL_PREFIX) :]
+        if tool is None or tool in (name, name.partition("@")[0]):
+            yield row.stream, row.last_at
 
 
 def check_known(reader: LogReader, circuit: str) -> None:

@@ -13,7 +13,7 @@ from perdure.actors.kernel.replay import Core
 from perdure.store.codec import Codec
 from perdure.store.errors import UndecodableEventError, UnknownTagError
 from perdure.store.reader import LogReader
-from perdure.store.records import Query, Recorded, StreamId
+from perdure.store.records import Query, Recorded, StreamId, StreamSummary
 
 S = TypeVar("S")
 
@@ -51,6 +51,14 @@ def events_of(reader: LogReader, query: Query) -> Iterator[Recorded]:
     while page := reader.read(query):
         yield from page
         query = msgspec.structs.replace(query, after=page[-1].position)
+
+
+def streams_of(reader: LogReader, prefix: str, *, only_open: bool = False) -> Iterator[StreamSummary]:
+    """Yield the streams whose names begin so, a page at a time."""
+    after = ""
+    while page := reader.streams(prefix, after=after, only_open=only_open):
+        yield from page
+        after = page[-1].stream
 
 
 def newest(reader: LogReader, stream: StreamId, types: Sequence[str], *, after: int = 0) -> Recorded | None:

@@ -14,7 +14,7 @@ from perdure.actors.state.goal_progress import CriterionProgress, Evidence, Goal
 from perdure.actors.state.goal_state import GoalState
 from perdure.actors.state.goals import goal_stream
 from perdure.runtime.cli.exits import Exit, Failure
-from perdure.runtime.cli.folding import Fold
+from perdure.runtime.cli.folding import Fold, streams_of
 from perdure.runtime.cli.options import db_option, json_option
 from perdure.runtime.cli.output import (
     Column,
@@ -43,7 +43,6 @@ _CRITERIA: Final = (
     Column("FAILED", right=True),
 )  # fmt: skip
 _PREFIX: Final = "goal/"
-_PAGE: Final = 500
 _WIDTH: Final = 70
 _TARGET: Final = 20
 
@@ -87,13 +86,11 @@ def goal(*, goal: str, db: Path, as_json: bool) -> None:
 
 
 def _states(reader: LogReader) -> Iterator[GoalState]:
-    fold, after = Fold(reader, GoalBehavior()), ""
-    while page := reader.streams(_PREFIX, after=after, limit=_PAGE):
-        for row in page:
-            state = fold.state(row.stream)
-            if state.definition is not None:
-                yield state
-        after = page[-1].stream
+    fold = Fold(reader, GoalBehavior())
+    for row in streams_of(reader, _PREFIX):
+        state = fold.state(row.stream)
+        if state.definition is not None:
+            yield state
 
 
 def _state(reader: LogReader, goal: str, db: Path) -> GoalState:

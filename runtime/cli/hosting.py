@@ -4,7 +4,7 @@ The invariant: neither creates a log by accident; only `run` may begin one.
 """
 
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, MutableMapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ import structlog
 from perdure.actors.workflows.queue import Queue
 from perdure.runtime.app import Runtime
 from perdure.runtime.cli.loading import Application
+from perdure.runtime.cli.output import printable
 from perdure.runtime.settings import Settings
 from perdure.store.reader import LogReader
 
@@ -35,6 +36,14 @@ class _StderrLogger:
     log = debug = info = warn = warning = error = critical = fatal = failure = err = exception = msg
 
 
+def _printable(_: object, __: str, said: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Make what came from outside harmless to a terminal."""
+    for name, value in said.items():
+        if isinstance(value, str):
+            said[name] = "\n".join(map(printable, value.split("\n")))
+    return said
+
+
 def log_to_stderr() -> None:
     """Send structlog's lines to stderr, since stdout is for results; an application's own configuration goes first."""
     if not structlog.is_configured():
@@ -43,7 +52,11 @@ def log_to_stderr() -> None:
                 structlog.contextvars.merge_contextvars,
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-                structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+                structlog.processors.format_exc_info,  # the renderer's own way shows the variables of every frame
+                _printable,
+                structlog.dev.ConsoleRenderer(
+                    colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+                ),
             ],
             logger_factory=_StderrLogger,
         )

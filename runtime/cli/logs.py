@@ -16,6 +16,7 @@ from perdure.runtime.cli.events import print_event
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.facts import RUN_PREFIX, run_of
 from perdure.runtime.cli.finding import find_run
+from perdure.runtime.cli.folding import events_of
 from perdure.runtime.cli.options import Moment, Number, db_option, json_option
 from perdure.runtime.cli.output import Column, print_json, print_table
 from perdure.store.reader import LogReader
@@ -113,7 +114,7 @@ def _events(reader: LogReader, filters: Filters) -> Iterator[Recorded]:
     query = filters.query
     queries = [query] if filters.run is None else _of_run(query, find_run(reader, filters.run))
     if filters.last is None:
-        return heapq.merge(*(_pages(reader, one) for one in queries), key=_position)
+        return heapq.merge(*(events_of(reader, one) for one in queries), key=_position)
     ends = [msgspec.structs.replace(one, limit=filters.last, newest_first=True) for one in queries]
     newest = chain.from_iterable(reader.read(one) for one in ends)
     return iter(sorted(newest, key=_position)[-filters.last :])
@@ -136,12 +137,6 @@ def _of_run(query: Query, run: StreamSummary) -> list[Query]:
         until = run.last_at if until is None else min(until, run.last_at)
     others = msgspec.structs.replace(query, stream_prefix="tool/", correlation=name, since_time=since, until_time=until)
     return [msgspec.structs.replace(query, stream=run.stream), others]
-
-
-def _pages(reader: LogReader, query: Query) -> Iterator[Recorded]:
-    while page := reader.read(query):
-        yield from page
-        query = msgspec.structs.replace(query, after=page[-1].position)
 
 
 def _print_query(reader: LogReader, sql: str, *, as_json: bool) -> None:

@@ -17,8 +17,9 @@ import click
 from perdure.actors.slots.errors import SandboxUnavailableError
 from perdure.runtime.app import Runtime
 from perdure.runtime.cli.exits import Exit, Failure
+from perdure.runtime.cli.folding import streams_of
 from perdure.runtime.cli.hosting import log_to_stderr
-from perdure.runtime.cli.slot_standing import SLOT_PREFIX, summaries
+from perdure.runtime.cli.slot_standing import SLOT_PREFIX
 from perdure.runtime.sandbox import opening
 from perdure.runtime.sandbox.backend import Backend
 from perdure.runtime.sandbox.config import ExecutorConfig
@@ -62,7 +63,7 @@ def backend_of(reader: LogReader, machine: str | None, *, allow_unsandboxed: boo
 
 
 def _machines(reader: LogReader) -> set[str]:
-    open_slots = summaries(reader, SLOT_PREFIX, only_open=True)
+    open_slots = streams_of(reader, SLOT_PREFIX, only_open=True)
     return {machine or "" for row in open_slots for (machine,) in list(reader.sql(_MACHINE, (row.stream,)).rows)}
 
 

@@ -4,14 +4,13 @@ It asks no machine. A command of a process that died is not `executing`, whateve
 into a log that he died, so that needs an owner.
 """
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
 
 from perdure.actors.slots.slot import SlotBehavior, SlotState
 from perdure.runtime.cli.exits import Exit, Failure
-from perdure.runtime.cli.folding import Fold, newest
+from perdure.runtime.cli.folding import Fold, newest, streams_of
 from perdure.runtime.cli.output import shorten
 from perdure.runtime.cli.standing import read_owner
 from perdure.store.reader import LogReader
@@ -67,7 +66,7 @@ class SlotStanding(msgspec.Struct, frozen=True, kw_only=True):
 def read_slots(reader: LogReader, *, only_open: bool) -> list[SlotStanding]:
     """Return the slots by number."""
     fold, is_owned = Fold(reader, SlotBehavior()), read_owner(reader).is_there
-    rows = summaries(reader, SLOT_PREFIX, only_open=only_open)
+    rows = streams_of(reader, SLOT_PREFIX, only_open=only_open)
     found = [_standing(reader, fold.state(row.stream), row, is_owned=is_owned) for row in rows]
     return sorted(found, key=lambda one: (one.number, one.slot))
 
@@ -82,17 +81,9 @@ def read_slot(reader: LogReader, slot: str) -> SlotStanding:
     if row is not None:
         state = Fold(reader, SlotBehavior()).state(row.stream)
         return _standing(reader, state, row, is_owned=read_owner(reader).is_there)
-    names = [row.stream[len(SLOT_PREFIX) :] for row in summaries(reader, SLOT_PREFIX, only_open=True)]
+    names = [row.stream[len(SLOT_PREFIX) :] for row in streams_of(reader, SLOT_PREFIX, only_open=True)]
     more = ", …" if len(names) > _SHOWN else ""
     raise Failure(f"this log has no slot {slot!r}; it has: {', '.join(names[:_SHOWN]) or 'none'}{more}", Exit.USAGE)
-
-
-def summaries(reader: LogReader, prefix: str, *, only_open: bool) -> Iterator[StreamSummary]:
-    """Yield the streams whose names begin so, a page at a time."""
-    after = ""
-    while page := reader.streams(prefix, after=after, only_open=only_open):
-        yield from page
-        after = page[-1].stream
 
 
 def _standing(reader: LogReader, state: SlotState, row: StreamSummary, *, is_owned: bool) -> SlotStanding:

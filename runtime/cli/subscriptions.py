@@ -19,7 +19,7 @@ from perdure.actors.triggers.subscription import (
     subscription_stream,
 )
 from perdure.runtime.cli.exits import Exit, Failure
-from perdure.runtime.cli.folding import Fold
+from perdure.runtime.cli.folding import Fold, streams_of
 from perdure.runtime.cli.hosting import check_log
 from perdure.runtime.cli.options import db_option, json_option, who_option
 from perdure.runtime.cli.output import Column, iso, print_json, print_line, print_table, shorten
@@ -119,12 +119,8 @@ def redrive(*, name: str, position: int, db: Path, who: str, as_json: bool) -> N
 
 def _states(reader: LogReader) -> list[tuple[str, SubscriptionState]]:
     fold: Fold[SubscriptionState] = Fold(reader, SubscriptionBehavior())
-    found: list[tuple[str, SubscriptionState]] = []
-    after = ""
-    while page := reader.streams(_PREFIX, after=after, only_open=True):
-        found.extend((row.stream.removeprefix(_PREFIX), fold.state(row.stream)) for row in page)
-        after = page[-1].stream
-    return found
+    rows = streams_of(reader, _PREFIX, only_open=True)
+    return [(row.stream.removeprefix(_PREFIX), fold.state(row.stream)) for row in rows]
 
 
 def _line(name: str, state: SubscriptionState, last: int) -> Line:

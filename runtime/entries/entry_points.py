@@ -15,7 +15,7 @@ from perdure.actors.workflows.children import MAX_ID
 from perdure.actors.workflows.definition import Workflow
 from perdure.actors.workflows.entrance import Isolation
 from perdure.runtime.entries.spec import trigger_of
-from perdure.runtime.naming import MAX_PRIORITY
+from perdure.runtime.naming import MAX_PRIORITY, is_name
 from perdure.store.errors import UsageError
 
 ENTRY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,49}")
@@ -127,5 +127,5 @@ def check_correlation(correlation: str | None) -> None:
     Raises:
         UsageError: it cannot be called that.
     """
-    if correlation is not None and not (0 < len(correlation) <= MAX_ID and correlation.isprintable()):
+    if correlation is not None and not is_name(correlation):
         raise UsageError(f"a correlation id is 1 to {MAX_ID} printable characters, not {correlation!r}")

@@ -106,7 +106,9 @@ def check_name(name: str) -> None:
     Raises:
         UsageError: it cannot be.
     """
-    if not 0 < len(name) <= NAME_LENGTH or name == LIVE or name.startswith(("sub_", "wait_")):
+    given: object = name  # not every caller is checked
+    is_name = isinstance(given, str) and 0 < len(given) <= NAME_LENGTH and all("!" <= c <= "~" for c in given)
+    if not is_name or name == LIVE or name.startswith(("sub_", "wait_")):
         shape = f"1 to {NAME_LENGTH} printable ASCII characters without a space, not '-', and does not begin with sub_"
         raise UsageError(f"a subscription's name is {shape}, not {name!r}")
     subscription_stream(name)

@@ -26,11 +26,12 @@ from perdure.actors.triggers.subscription import (
     SubscriptionState,
     subscription_stream,
 )
+from perdure.actors.triggers.typed import Topic
 from perdure.actors.triggers.wanted import Where
 from perdure.runtime.entries.deliveries import Deliveries
 from perdure.runtime.entries.delivering import Delivery, SubscriptionStatistics
 from perdure.runtime.entries.event_subscription import EventSubscription, check_after, check_name
-from perdure.runtime.entries.handling import EventHandler
+from perdure.runtime.entries.handling import EventHandler, reading
 from perdure.runtime.entries.history import newest_events, oldest_event
 from perdure.store.errors import LogWriteError, UsageError
 
@@ -60,7 +61,7 @@ class Events:
     def subscribe(  # noqa: PLR0913 - what a subscriber may say, all by keyword
         self,
         handler: EventHandler,
-        types: str | Iterable[str],
+        types: str | Topic[Any] | Iterable[str],
         *,
         name: str | None = None,
         stream: str | None = None,
@@ -84,7 +85,7 @@ class Events:
         Args:
             handler: is given a `LogEvent`.
             types: types that are published, names of the log (`run-completed`), or of document 003
-                (`execution_completed`); `"*"` is any.
+                (`execution_completed`); `"*"` is any. Of a `Topic` the data come as an object of its type.
             name: 1 to 100 printable ASCII characters without a space.
             stream: only events of this entry point, or of this source. An empty text asks for nothing, as None does.
             node: only events of this step.
@@ -101,7 +102,7 @@ class Events:
         if not callable(handler):
             raise UsageError(f"a handler is something that can be called with an event, not {handler!r}")
         wanted = EventFilter.of(
-            types,
+            types.name if isinstance(types, Topic) else types,
             stream=stream,
             node=node,
             run=run,
@@ -110,6 +111,8 @@ class Events:
             not_stream=exclude_own,
         )
         check_after(after)
+        if retry is not None and not isinstance(retry, Retry):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(f"retry=Retry(attempts=3), not {retry!r}")
         if name is not None:
             check_name(name)
             if name in self._all:
@@ -119,7 +122,7 @@ class Events:
             self,
             id=name or f"sub_{self._made}",
             name=name,
-            handler=handler,
+            handler=reading(handler, types) if isinstance(types, Topic) else handler,
             wanted=wanted,
             retry=retry or (LIVE_RETRY if name is None else DURABLE_RETRY),
             since=after,

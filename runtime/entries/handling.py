@@ -9,11 +9,12 @@ import inspect
 import random
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar, copy_context
-from typing import TYPE_CHECKING, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from perdure.actors.kernel.clock import Clock
 from perdure.actors.tools.retry import Retry, allows, next_due
 from perdure.actors.triggers.log_event import LogEvent
+from perdure.actors.triggers.typed import Topic
 
 if TYPE_CHECKING:
     from perdure.runtime.threads import WorkerThreads
@@ -84,3 +85,15 @@ def said(error: BaseException) -> str:
 def _is_async(handler: EventHandler) -> bool:
     call = getattr(handler, "__call__", None)  # noqa: B004 - of an object, not whether there is one
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call)
+
+
+def reading(handler: EventHandler, topic: Topic[Any]) -> EventHandler:
+    """Return what gives a handler events with their data as the topic says; others are an error of the handler."""
+    if not _is_async(handler):
+        return lambda event: handler(topic.read(event))
+
+    async def read(event: LogEvent) -> object:
+        outcome = handler(topic.read(event))
+        return await outcome if inspect.isawaitable(outcome) else outcome
+
+    return read

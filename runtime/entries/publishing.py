@@ -4,13 +4,14 @@ Not here: publishing from a workflow, which is a step (`listening.py`). Invarian
 be led to by the event that it handles.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from perdure.actors.triggers.topic import Publish, check_id, check_type, topic_of
+from perdure.actors.triggers.typed import Topic, name_of
 from perdure.runtime.entries.handling import CAUSE
-from perdure.runtime.naming import check_principal
+from perdure.runtime.naming import check_principal, is_name
 from perdure.store.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,14 +30,14 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
     correlation: str | None = None
 
 
-async def publish(runtime: "Runtime", type: str, data: object, said: Published) -> bool:
+async def publish(runtime: "Runtime", topic: str | Topic[Any], data: object, said: Published) -> bool:
     """Publish an event. See `Runtime.publish`."""
-    check_type(type)
+    type = check_type(name_of(topic))
     check_id(said.id)
     check_principal(said.who)
     check_named(said.source, "source")
     check_named(said.correlation, "correlation")
-    encoded = msgspec.Raw(runtime.encode(data, f"the event {type}"))
+    encoded = encoded_for(runtime.encode(data, f"the event {type}"), topic)
     cause = CAUSE.get()
     command = Publish(
         encoded,
@@ -49,11 +50,22 @@ async def publish(runtime: "Runtime", type: str, data: object, said: Published) 
     return is_new
 
 
+def encoded_for(encoded: bytes, topic: str | Topic[Any]) -> msgspec.Raw:
+    """Return the data of an event, checked against what the topic says they are.
+
+    Raises:
+        UsageError: they are something else.
+    """
+    if isinstance(topic, Topic):
+        topic.check(encoded)
+    return msgspec.Raw(encoded)
+
+
 def check_named(text: str | None, what: str) -> None:
     """Check what a publisher calls itself, or what it ties an event to; None is nothing.
 
     Raises:
         UsageError: it cannot be that.
     """
-    if text is not None and not (0 < len(text) <= MAX_NAME and text.isprintable()):
+    if text is not None and not is_name(text, MAX_NAME):
         raise UsageError(f"the {what} of an event is 1 to {MAX_NAME} printable characters, not {text!r}")

@@ -64,6 +64,7 @@ from perdure.actors.triggers.errors import (
 from perdure.actors.triggers.kinds import Api, Manual, OnEvent, Schedule, Webhook
 from perdure.actors.triggers.log_event import LogEvent
 from perdure.actors.triggers.subscription import DeadLetter
+from perdure.actors.triggers.typed import Topic
 from perdure.actors.triggers.wanted import On, PublishedEvent
 from perdure.actors.workflows.agents.agent import Agent, agent
 from perdure.actors.workflows.agents.errors import AgentError, AgentLoadError, UnknownActionError, UnknownAgentError
@@ -367,6 +368,7 @@ __all__ = [
     "Tool",
     "ToolCall",
     "ToolContext",
+    "Topic",
     "ToolError",
     "ToolExecutor",
     "ToolFailedError",

@@ -129,7 +129,8 @@ def test_an_id_that_cannot_be_one_is_refused() -> None:
     async def scenario() -> None:
         async with box_with(path) as box:
             rt = await box.open()
-            for wrong in ("", "a b", "x" * 61, "é"):
+            wrong: Any
+            for wrong in ("", "a b", "x" * 61, "é", 7):
                 with pytest.raises(UsageError):
                     rt.conversation(wrong)
 
@@ -478,7 +479,7 @@ def test_nothing_to_resume_is_refused() -> None:
         async with box_with(path) as box:
             conversation = (await box.open()).conversation("c")
             assert (await conversation.status()).status == "active"
-            with pytest.raises(ControlRefusedError, match="no run in conversation c"):
+            with pytest.raises(ControlRefusedError, match="run of conversation c cannot be resumed: there was none yet"):
                 await conversation.resume()
 
     play(scenario)

@@ -338,6 +338,10 @@ def test_the_same_id_is_the_same_run_and_with_other_data_or_by_another_way_an_er
         ({"conversation": "a b"}, "conversation"),
         ({"priority": 10**9}, "priority"),
         ({"who": ""}, "principal"),
+        ({"id": 7}, "a run's id"),
+        ({"correlation_id": 7}, "correlation"),
+        ({"conversation": 7}, "conversation"),
+        ({"who": 7}, "principal"),
     ],
 )
 def test_what_a_trigger_cannot_say_is_an_error_and_nothing_is_recorded(options: Any, fault: str) -> None:

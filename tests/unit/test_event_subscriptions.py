@@ -701,7 +701,10 @@ def test_subscribing_before_the_runtime_opens_begins_with_it() -> None:
     [
         ({"types": ()}, "say which events"),
         ({"types": "paid", "name": ""}, "a subscription's name"),
-        ({"types": "paid", "name": "two words"}, "a stream's name"),
+        ({"types": "paid", "name": "two words"}, "a subscription's name"),
+        ({"types": "paid", "name": 7}, "a subscription's name"),
+        ({"types": 7}, "say which events"),
+        ({"types": "paid", "retry": 3}, r"retry=Retry\(attempts=3\), not 3"),
         ({"types": "paid", "name": "sub_1"}, "a subscription's name"),
         ({"types": "paid", "after": -1}, "after is"),
         ({"types": "paid", "after": "later"}, "after is"),

@@ -1,14 +1,15 @@
-"""Logs as JSON: whatever is logged, it is one line, and logging it is no error."""
+"""Logs as JSON, where whatever is logged is one line and no error; and for people, whose terminal it leaves alone."""
 
 import contextlib
 import json
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
 import structlog
 
+from perdure.runtime.cli.hosting import log_to_stderr
 from perdure.runtime.cli.json_lines import log_as_json
 
 
@@ -18,11 +19,11 @@ class Silent:
 
 
 @contextlib.contextmanager
-def logging_as_json() -> Generator[None]:
+def logging_by(begin: Callable[[], None]) -> Generator[None]:
     root = logging.getLogger()
     former, root.handlers = root.handlers, []
     structlog.reset_defaults()
-    log_as_json()
+    begin()
     try:
         yield
     finally:
@@ -46,7 +47,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     ],
 )
 def test_whatever_is_logged_is_one_line(capsys: pytest.CaptureFixture[str], value: Any, told: Any) -> None:
-    with logging_as_json():
+    with logging_by(log_as_json):
         structlog.get_logger("x").info("said", value=value, other=1)
 
     (line,) = lines(capsys)
@@ -54,7 +55,7 @@ def test_whatever_is_logged_is_one_line(capsys: pytest.CaptureFixture[str], valu
 
 
 def test_what_libraries_log_is_told_with_the_error_and_whatever_its_level(capsys: pytest.CaptureFixture[str]) -> None:
-    with logging_as_json():
+    with logging_by(log_as_json):
         logging.getLogger("library").log(35, "between two levels")
         try:
             int("why")
@@ -65,3 +66,29 @@ def test_what_libraries_log_is_told_with_the_error_and_whatever_its_level(capsys
     assert (between["event"], between["level"], between["logger"]) == ("between two levels", "warning", "library")
     assert failed["exception"].startswith("Traceback")
     assert failed["exception"].endswith("ValueError: invalid literal for int() with base 10: 'why'")
+
+
+def test_what_came_from_outside_does_nothing_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with logging_by(log_to_stderr):
+        structlog.get_logger("x").error(
+            "it failed", reason="\x1b[2J", exception="Traceback\nValueError: \x1b]0;me\x07\r"
+        )
+
+    told = capsys.readouterr().err
+    assert "Traceback\nValueError: " in told
+    assert not {*told} & {"\x1b", "\x07", "\r"}
+
+
+def test_an_error_that_is_told_to_people_has_no_value_of_a_variable(capsys: pytest.CaptureFixture[str]) -> None:
+    def let_in(password: str) -> int:
+        return len(password) // 0
+
+    with logging_by(log_to_stderr):
+        try:
+            let_in("hunter" + "2")
+        except ZeroDivisionError:
+            structlog.get_logger("x").exception("it failed")
+
+    told = capsys.readouterr().err
+    assert "ZeroDivisionError" in told
+    assert "hunter2" not in told

@@ -117,6 +117,8 @@ def test_a_form_takes_its_fields_and_no_others() -> None:
         lambda: Form(FormField("a", object)),
         Choice,
         lambda: FreeText(min_length=5, max_length=4),
+        lambda: FreeText(pattern="("),
+        lambda: Form("street"),  # type: ignore[arg-type] # the point
     ],
 )
 def test_what_nobody_could_answer_is_refused_where_it_is_written(make: Any) -> None:

@@ -7,7 +7,18 @@ from typing import Any
 
 import pytest
 
-from perdure import Context, Query, Queue, RateLimit, RunCancelledError, RunFailedError, Runtime, UsageError, workflow
+from perdure import (
+    Context,
+    Query,
+    Queue,
+    RateLimit,
+    RunCancelledError,
+    RunFailedError,
+    Runtime,
+    Settings,
+    UsageError,
+    workflow,
+)
 from perdure.runtime.cli import main
 from tests.support.runs import DAY, HOUR, Box, box_with, facts, on_both_logs, play, storage
 
@@ -285,3 +296,37 @@ def test_a_run_that_waits_is_resumed_by_hand_where_nothing_is_resumed_by_itself(
             return [(await rt.run(name).status()).status for name in "abc"]
 
     assert play(scenario)[1:] == ["completed", "queued"]
+
+
+def test_who_was_at_work_and_waits_for_memory_after_a_restart_comes_before_who_waits_for_a_turn() -> None:
+    at_work: list[int] = []
+
+    @workflow
+    async def counted(ctx: Context, name: str) -> str:
+        at_work.append(1)
+        try:
+            await ctx.sleep(1)
+        finally:
+            at_work.pop()
+        most.append(len(at_work) + 1)
+        return name
+
+    most: list[int] = []
+
+    async def scenario() -> None:
+        async with box_with(counted, quick, queues=[Queue("mail", concurrency=1)]) as box:
+            rt = await box.open()
+            await rt.with_options(id="0").start(quick, "0")
+            for name in "abc":
+                await start(rt, name, of=counted)
+            await box.clock.advance(0.5)
+
+            rt = await box.crash_and_reopen(settings=Settings(max_active_runs=1))
+            for _ in range(6):
+                await box.clock.advance(1)
+
+            assert [await rt.run(name).result() for name in "abc"] == ["a", "b", "c"]
+
+    play(scenario)
+
+    assert max(most) == 1

@@ -837,6 +837,21 @@ def test_an_operator_sets_how_a_goal_stands() -> None:
     play(scenario)
 
 
+@pytest.mark.parametrize("status", ["fine", "completed", "draft"])
+def test_a_goal_is_not_made_what_only_its_progress_makes_it(status: Any) -> None:
+    async def scenario() -> None:
+        async with mail_box() as box:
+            rt = await box.open()
+            await rt.goals.set_status("mail", "suspended")
+
+            with pytest.raises(UsageError, match=f"made ready, active, failed, suspended, not '{status}'"):
+                await rt.goals.set_status("mail", status)
+
+            assert (await rt.goals.progress("mail")).status == "suspended"
+
+    play(scenario)
+
+
 def test_a_key_names_a_step_of_a_goal() -> None:
     @workflow
     async def keyed(ctx: Context) -> None:

@@ -105,6 +105,21 @@ def test_a_schedule_that_runs_immediately_does_so_once_and_not_on_every_start() 
 
 
 @pytest.mark.row("A3-23")
+def test_a_schedule_that_runs_immediately_fires_that_time_once_also_with_a_jitter() -> None:
+    async def scenario() -> None:
+        given: dict[str, Any] = {"overlap": "cancel_previous", "run_immediately": True}
+        jittery = Schedule(every=timedelta(hours=1), jitter=timedelta(minutes=30), **given)
+        async with box_of(jittery, work_until_told) as box:
+            rt = await box.open()
+            await box.clock.advance(40 * MINUTE)
+
+            assert (await rt.schedules.get("nightly")).fired == 1
+            [run] = await runs_of(rt)
+            assert (await rt.run(run).status()).cancel_reason is None
+
+    play(scenario)
+
+
 @pytest.mark.parametrize(
     ("given", "problem"),
     [

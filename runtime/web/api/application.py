@@ -23,7 +23,7 @@ from perdure.runtime.web.api.endpoint import JSON, Call, Endpoint
 from perdure.runtime.web.api.limits import ApiLimits
 from perdure.runtime.web.api.openapi import describe
 from perdure.runtime.web.api.problems import MEDIA_TYPE, Refused, problem_of
-from perdure.runtime.web.api.reading import read_body, read_path, read_query
+from perdure.runtime.web.api.reading import Bodies, read_body, read_path, read_query
 from perdure.runtime.web.api.roles import Caller, Tokens
 from perdure.runtime.web.api.shapes import Health, Readiness
 from perdure.runtime.web.api.streaming import EventStream
@@ -97,6 +97,7 @@ class HttpApi:
         self._hooks: dict[str, re.Pattern[str]] = {}
         self._rt: Runtime | None = None
         self._waiting = Waiting()
+        self._bodies = Bodies()
         self._routes = Routes()
         self._description = _encode(describe(TABLE, has_tokens=bool(self.tokens.known)))
         self._at_once: set[asyncio.Task[Any]] = set()
@@ -259,7 +260,7 @@ class HttpApi:
             raise Refused(503, "TooManyRequestsError", "too many requests at once", {"Retry-After": "1"})
         path = read_path(endpoint, found.parts)
         query = read_query(request, endpoint.query)
-        body = await read_body(request, endpoint.body, self.limits)
+        body = await read_body(request, endpoint.body, self.limits, self._bodies)
         call = Call(rt, caller, request, self._waiting, self.limits, path, query, body)
         answer = await endpoint.does(call)
         if isinstance(answer, EventStream) and len(self._streams) >= self.limits.streams:

@@ -8,6 +8,8 @@ class ApiLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     body_bytes: int = 9 * 1024 * 1024
     """Of one request: a value of the log may have 8 MiB."""
+    bytes_at_once: int = 128 * 1024 * 1024
+    """Of all bodies that are on their way; what comes beside them is turned away (503)."""
     body_seconds: float = 30.0
     """Until the body of a request has come."""
     requests: int = 1_000

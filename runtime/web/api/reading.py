@@ -94,14 +94,21 @@ def _way(kind: inspect.Type) -> Way:
     return "json" if isinstance(kind, (inspect.IntType, inspect.BoolType)) else "text"
 
 
-async def read_body(request: Request, kind: type[msgspec.Struct] | None, limits: ApiLimits) -> Any:
+class Bodies:
+    """The bodies of a server that are on their way."""
+
+    def __init__(self) -> None:
+        self.bytes_at_once = 0
+
+
+async def read_body(request: Request, kind: type[msgspec.Struct] | None, limits: ApiLimits, bodies: Bodies) -> Any:
     """Return the body of a request as a *kind*; None: it may have none.
 
     Raises:
-        Refused: it is too large or too slow, no JSON, or does not fit.
+        Refused: it is too large or too slow, no JSON, or does not fit; or too much is on its way beside it.
         ClientDisconnect: who sent it left before its end.
     """
-    body = await _bytes(request, limits)
+    body = await _bytes(request, limits, bodies)
     if kind is None:
         if body:
             raise Refused(422, "InvalidBodyError", "there is no body here")
@@ -125,7 +132,7 @@ def _has_required(kind: type[msgspec.Struct]) -> bool:
     return any(field.required for field in msgspec.structs.fields(kind))
 
 
-async def _bytes(request: Request, limits: ApiLimits) -> bytes:
+async def _bytes(request: Request, limits: ApiLimits, bodies: Bodies) -> bytes:
     said = request.headers.get("content-length")
     if said is not None and said.isdecimal() and int(said[:20]) > limits.body_bytes:
         raise _too_large(limits)
@@ -136,11 +143,17 @@ async def _bytes(request: Request, limits: ApiLimits) -> bytes:
         async with asyncio.timeout(limits.body_seconds):
             async for part in request.stream():
                 parts += part
+                bodies.bytes_at_once += len(part)
                 if len(parts) > limits.body_bytes:
                     raise _too_large(limits)
+                if bodies.bytes_at_once > limits.bytes_at_once:
+                    headers = {"Retry-After": "1", "Connection": "close"}
+                    raise Refused(503, "TooManyRequestsError", "too much is being sent at once", headers)
     except TimeoutError:
         detail = f"the body did not come within {limits.body_seconds:g} s"
         raise Refused(408, "SlowRequestError", detail, {"Connection": "close"}) from None
+    finally:
+        bodies.bytes_at_once -= len(parts)
     return bytes(parts)
 
 

@@ -120,7 +120,7 @@ def _said_id(scheme: SignatureScheme | None, delivered: Delivered, payload: Any,
     if field is None:
         names = _DELIVERY_HEADERS if header is None else (header.lower(),)
         names = ("webhook-id",) if scheme == "standard" and header is None else names
-        return next((text for name in names if _ID.fullmatch(text := delivered.headers.get(name, ""))), None)
+        return next((text for name in names if (text := delivered.headers.get(name, "").strip())), None)
     known = cast("dict[str, Any]", payload).get(field) if isinstance(payload, dict) else None
     if isinstance(known, str) and known:
         return known

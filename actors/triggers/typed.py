@@ -1,0 +1,70 @@
+"""A type of events together with the type of their data, for programs that want both checked.
+
+Not here: the topic's actor (`topic.py`), which keeps what was published as JSON. Invariant: what is published on a
+typed topic can be read from it; what others publish under its name may not be, and is then refused to the reader.
+"""
+
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+
+from perdure.actors.kernel.payloads import payload_decoder
+from perdure.actors.triggers.log_event import LogEvent
+from perdure.actors.triggers.topic import check_type
+from perdure.actors.triggers.wanted import PublishedEvent
+from perdure.store.errors import UsageError
+
+T = TypeVar("T")
+Event = TypeVar("Event", PublishedEvent, LogEvent)
+
+MISFIT: Final = "ValidationError"
+"""The type of the error of a run that takes an event whose data are of another type."""
+
+
+class Topic(Generic[T]):
+    """`PAID = Topic("order.paid", of=Payment)`: stands wherever the name of a type of events may."""
+
+    __slots__ = ("_decoder", "name", "of")
+
+    def __init__(self, name: str, *, of: type[T]) -> None:
+        """Say what the data of the events of a type are.
+
+        Args:
+            name: the type of the events.
+            of: whatever msgspec reads: a builtin, a dataclass, a `msgspec.Struct`.
+
+        Raises:
+            UsageError: the name cannot be one, or data of the type cannot be read from JSON.
+        """
+        self.name = check_type(name)
+        self.of = of
+        payload_decoder(of, f"the data of {name!r}")  # refuses what cannot be read back
+        self._decoder = msgspec.json.Decoder(of)
+
+    def __repr__(self) -> str:
+        return f"Topic({self.name!r}, of={self.of!r})"
+
+    def check(self, encoded: bytes) -> None:
+        """Check that what is about to be published can be read by those who know the topic.
+
+        Raises:
+            UsageError: it cannot.
+        """
+        try:
+            self._decoder.decode(encoded)
+        except (msgspec.ValidationError, msgspec.DecodeError) as error:
+            raise UsageError(f"the data of {self.name!r} are to be {self.of!r}: {error}") from error
+
+    def read(self, event: Event) -> Event:
+        """Return an event with its data as an object of the type.
+
+        Raises:
+            msgspec.ValidationError: somebody published other data under the name.
+        """
+        data: Any = msgspec.convert(event.data, self.of)
+        return msgspec.structs.replace(event, data=data)
+
+
+def name_of(type: "str | Topic[Any]") -> str:
+    """Return the name of a type of events."""
+    return type.name if isinstance(type, Topic) else type
