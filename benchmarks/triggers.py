@@ -1,7 +1,7 @@
 """Runs that come in by an entry point, beside the same runs started by hand: what the entry point's books cost.
 
-A run by an entry point waits for its turn, and the entry point takes note of its start and of its end. So the baseline
-is a start without a queue, or one in a queue of as many places.
+Such a run waits for its turn, and the entry point takes note of its start and of its end. So the baseline is a start
+without a queue, or one in a queue of as many places: what is slow for want of places is not slow for the entry point.
 """
 
 import asyncio

@@ -4,8 +4,9 @@ Not here: what waits for events, deliveries and times. Invariant: a trigger that
 `OnEvent` of no types waits for nothing.
 """
 
+from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -62,8 +63,7 @@ class OnEvent(msgspec.Struct, frozen=True, tag="event"):
     """Where it begins when the entry point is new to the log; from then on it goes on where it was."""
 
     def __post_init__(self) -> None:
-        given: Any = (self.types,) if isinstance(self.types, str) else self.types
-        types: tuple[Any, ...] = tuple(given) if isinstance(given, (tuple, list, set, frozenset)) else (given,)
+        types = _several(self.types)
         if not all(isinstance(one, str) and one for one in types):
             raise UsageError(f"OnEvent('order.paid') or OnEvent(('order.paid', …)), not {self.types!r}")
         msgspec.structs.force_setattr(self, "types", types)
@@ -92,8 +92,8 @@ class Webhook(msgspec.Struct, frozen=True, tag="webhook"):
     def __post_init__(self) -> None:
         if not str(self.path).startswith("/"):
             raise UsageError(f"the path of a webhook begins with /, not {self.path!r}")
-        given: Any = self.methods
-        methods: tuple[Any, ...] = tuple(given) if isinstance(given, (tuple, list, set, frozenset)) else ()
+        given: object = self.methods
+        methods = () if isinstance(given, str) else _several(given)
         if not methods or not all(isinstance(method, str) for method in methods):
             raise UsageError(f"Webhook({self.path!r}, methods=('POST',)), not {self.methods!r}")
         msgspec.structs.force_setattr(self, "methods", tuple(method.upper() for method in methods))
@@ -152,6 +152,12 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, tag="schedule"):
     def kind(self) -> TriggerKind:
         """Why its runs are started."""
         return "schedule"
+
+
+def _several(given: object) -> tuple[Any, ...]:
+    """Return one or several things as several."""
+    is_one = isinstance(given, str) or not isinstance(given, Iterable)
+    return (given,) if is_one else tuple(cast("Iterable[Any]", given))
 
 
 def _check_types(one: Schedule) -> None:

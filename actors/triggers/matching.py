@@ -4,7 +4,7 @@ Not here: what a run waits for, which is recorded with it (`wanted.py`). Invaria
 alone, so that looking back finds what a subscription would have been given.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Final, cast
 
 import msgspec
@@ -93,9 +93,9 @@ def checked_types(types: str | Iterable[str]) -> tuple[str, ...]:
     Raises:
         UsageError: there is none, or something else.
     """
-    given: object = types  # not every caller is checked
-    named = (types,) if isinstance(types, str) or not isinstance(given, Iterable) else tuple(types)
-    if not named or not all(isinstance(one, str) and one for one in cast("Sequence[object]", named)):
+    given: Any = (types,) if isinstance(types, str) else types  # not every caller is checked
+    named = tuple(cast("Iterable[Any]", given)) if isinstance(given, Iterable) else ()
+    if not named or not all(isinstance(one, str) and one for one in named):
         raise UsageError(f"say which events: 'order.paid', ('order.paid', 'run-completed'), or '*', not {types!r}")
     for one in named:
         if one != ANY:

@@ -90,6 +90,7 @@ class Engine:
         self._drivers: dict[str, Driver] = {}
         self.failures = Failures()
         self._waiters: dict[str, Answer[RunView]] = {}
+        self._waiters_for_pause: dict[str, Answer[RunView]] = {}
         self._max_active = max_active
         self._beside: set[asyncio.Task[Any]] = set()
         self._waits_beside: set[asyncio.Task[Any]] = set()
@@ -293,6 +294,7 @@ class Engine:
         return is_settled or is_due
 
     def _tell(self, run: str, outcome: RunView | BaseException) -> None:
+        self._waiters_for_pause.pop(run, None)
         answer = self._waiters.pop(run, None)
         if answer is None:
             return
@@ -304,6 +306,20 @@ class Engine:
     def until_ended(self, run: str) -> Answer[RunView]:
         """Return the answer to come when the run is closed or blocked."""
         return self._waiters.setdefault(run, Answer())
+
+    def until_paused(self, run: str) -> Answer[RunView]:
+        """Return the answer to come when the run pauses itself; none comes if it ends first."""
+        return self._waiters_for_pause.setdefault(run, Answer())
+
+    def has_paused(self, shell: Shell) -> None:
+        """Tell those who wait for it that a run has paused itself, once that is durable."""
+        answer = self._waiters_for_pause.pop(shell.state.run, None)
+        barrier = self.system.log.barrier() if answer is not None else None
+        if answer is not None and barrier is None:
+            answer.set(view(shell.state))
+        elif answer is not None and barrier is not None:
+            told = view(shell.state)
+            barrier.on_settled(lambda t: answer.set(told) if t.error is None else answer.set_error(t.error))
 
     def until_idle(self) -> Answer[None]:
         """Return the answer to come when no run is in memory and none is being brought back."""

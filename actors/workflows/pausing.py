@@ -80,6 +80,7 @@ async def pause_at(driver: "Driver", branch: Branch, key: str, place: PausePlace
         driver.note(
             PauseReached(key, branch.path, question, name, msgspec.Raw(schema), made_of, result, text, to, until)
         )
+        driver.engine.has_paused(driver.shell)
         data = await next_answer(driver, branch, key, until, missing, PAUSED)
     elif (recorded := ended(driver, branch, record, QuestionWithdrawn(key, question), missing)) is not None:
         data = recorded

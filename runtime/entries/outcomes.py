@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
+from perdure.actors.kernel.answer import Answer
 from perdure.actors.kernel.clock import SECOND
 from perdure.actors.triggers.entry_point import EntryPointState, GetEntryPoint, entry_stream
 from perdure.actors.workflows.commands import CancelRun, GetRun
@@ -55,8 +56,8 @@ class Outcomes:
             raise UsageError(f"a timeout is 0 seconds or more, not {timeout!r}")
         if seconds == 0:
             view = await self._last(first)
-            return await self._told(entry, run, view) if view.status in _OVER else None
-        ended = await self._within(self._runtime.ended(run), seconds)
+            return await self._told(entry, run, view) if view.status in _OVER or _rests(view) else None
+        ended = await self._within(self._ended_or_paused(run), seconds)
         return None if ended is None else await self._told(entry, run, ended)
 
     async def result(self, entry: str, run: str) -> ExecutionResult | None:
@@ -90,6 +91,26 @@ class Outcomes:
             "max_concurrent": entry.max_concurrent,
             "available_slots": max(0, entry.max_concurrent - queue.working),
         }
+
+    async def _ended_or_paused(self, run: str) -> RunView:
+        """Return how a run stands once it is over, or has paused itself."""
+        ended = asyncio.ensure_future(self._runtime.ended(run))
+        try:
+            while True:
+                view = await self._last(await self._view(run))
+                paused = self._machinery.engine.until_paused(view.run)
+                view = await self._view(view.run)  # it may have come there since
+                if _rests(view):
+                    return view
+                told = asyncio.ensure_future(_of(paused))
+                try:
+                    await asyncio.wait({ended, told}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    told.cancel()
+                if ended.done():
+                    return ended.result()
+        finally:
+            ended.cancel()
 
     # Reading
 
@@ -131,7 +152,8 @@ class Outcomes:
             run=run,
             entry=entry,
             status=view.status,
-            output=msgspec.json.decode(view.result) if view.status == "completed" else None,
+            output=msgspec.json.decode(view.result) if view.status == "completed" or _rests(view) else None,
+            paused_at=view.paused_at if _rests(view) else None,
             error_type=view.error_type,
             error=view.error,
             correlation=correlation or run,
@@ -171,3 +193,12 @@ class Outcomes:
 
 def _at(micros: int) -> datetime:
     return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=micros)
+
+
+def _rests(view: RunView) -> bool:
+    """Return whether a run has paused itself, and nothing else of it goes on."""
+    return view.status == "paused" and view.paused_at is not None
+
+
+async def _of(paused: Answer[RunView]) -> RunView:
+    return await paused

@@ -168,7 +168,7 @@ class EntryPoints:
         priority: int | None = None,
         who: str | None = None,
     ) -> ExecutionResult | None:
-        """Start a run and wait for its end; None when *timeout* (seconds) is over first, and the run goes on.
+        """Start a run and wait until it ends or pauses itself; None when *timeout* (seconds) is over first, and the run goes on.
 
         With an *id* of the caller's the run can be asked for then: `wait`, `result`, `cancel`, `Runtime.run`.
 
@@ -245,7 +245,7 @@ class EntryPoints:
         return await self._outcomes.cancel(entry, run, reason)
 
     async def wait(self, entry: str, run: str, *, timeout: timedelta | float | None = None) -> ExecutionResult | None:
-        """Wait for the end of a run of an entry point; None when *timeout* (seconds) is over first.
+        """Wait for a run of an entry point to end, or to pause itself; None when *timeout* (seconds) is over first.
 
         0 waits for nothing: it says how a run ended that has ended. The time is that of the runtime's clock.
 

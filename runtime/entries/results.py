@@ -22,14 +22,17 @@ class TriggerOptions(TypedDict, total=False):
 
 
 class ExecutionResult(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run of an entry point ended."""
+    """How a run of an entry point ended, or that it has paused itself."""
 
     run: str
     entry: str
     status: RunStatus
-    """`completed`, `failed` or `cancelled`; `blocked` when it waits for an operator and cannot go on by itself."""
+    """`completed`, `failed` or `cancelled`; `blocked` when it waits for an operator and cannot go on by itself; `paused`
+    when it has paused itself (`paused_at`)."""
     output: Any = None
-    """What the workflow returned."""
+    """What the workflow returned; of one that has paused itself what it had come to."""
+    paused_at: str | None = None
+    """Where it has paused itself until somebody resumes it; it is not over."""
     error_type: str = ""
     error: str = ""
     """Why it failed, was cancelled or is blocked; empty when it completed."""

@@ -20,6 +20,7 @@ from perdure import (
     tool,
     workflow,
 )
+from perdure.actors.triggers.event_names import document_name
 from perdure.store.reader import LogReader
 from perdure.store.records import stream_id
 from perdure.testing import MemoryDisk, TestClock
@@ -446,3 +447,28 @@ def test_an_end_that_could_not_be_told_before_the_process_died_is_told_when_the_
             assert (await facts(rt, "b"))[-1] == "entry-told"
 
     play(scenario)
+
+
+@pytest.mark.row("A3-72")
+def test_a_run_that_pauses_itself_is_a_result_that_says_where_and_its_end_is_another_one() -> None:
+    @workflow
+    async def review(ctx: Context, text: str) -> str:
+        verdict = await ctx.pause("editor", result={"draft": text}, of=str)
+        return f"{text}: {verdict}"
+
+    async def scenario() -> list[Any]:
+        entry = EntryPoint("reviews", review, "api")
+        async with Runtime("x", log=MemoryDisk().open, entry_points=[entry], clock=TestClock()) as rt:
+            first = await rt.trigger_and_wait("reviews", {"text": "a"}, id="r")
+            again = await rt.entry_points.wait("reviews", "r", timeout=0)
+            kept = await rt.get_execution_result("reviews", "r")
+            await rt.run("r").resume("good")
+            last = await rt.entry_points.wait("reviews", "r")
+            told = {document_name(event.type) for event in await rt.run("r").history()}
+            return [first, again, kept, last, told & {"execution_paused", "execution_failed"}]
+
+    first, again, kept, last, told = asyncio.run(scenario())
+    assert (first.status, first.paused_at, first.output, first.success) == ("paused", "editor", {"draft": "a"}, False)
+    assert (again, kept) == (first, None)
+    assert (last.status, last.paused_at, last.output) == ("completed", None, "a: good")
+    assert told == {"execution_paused"}

@@ -393,6 +393,15 @@ def test_without_tokens_any_host_is_a_mistake() -> None:
         HttpApi(hosts=None)
 
 
+def test_nothing_is_published_that_a_delivery_could_be_taken_for(path: Path) -> None:
+    async def scenario(api: Opened) -> Any:
+        body = {"type": "webhook_received", "data": {}, "id": "github:d1"}
+        refused = await api.refused("POST", "/v1/events", json=body)
+        return refused, (await api.get("/v1/events", types="event-published"))["events"]
+
+    assert served(path, scenario) == ((422, "InvalidBodyError"), [])
+
+
 @pytest.mark.parametrize(
     ("body", "kind", "expected"),
     [

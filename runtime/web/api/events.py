@@ -7,11 +7,15 @@ from perdure.runtime.web.api.endpoint import EVENT_STREAM, Answer, Call, Endpoin
 from perdure.runtime.web.api.pages import page_of_events
 from perdure.runtime.web.api.problems import Refused
 from perdure.runtime.web.api.streaming import LAST_EVENT_ID, READ_AHEAD, EventStream
+from perdure.runtime.web.webhooks.delivery import RECEIVED
 from perdure.store.records import Query, StreamId
 
 
 async def _publish(call: Call) -> Answer:
     body: shapes.PublishBody = call.body
+    if body.type == RECEIVED:  # one under the id of a delivery that is to come would have that taken for a duplicate
+        detail = f"{RECEIVED} is what the deliveries of webhooks become: publish it under another type"
+        raise Refused(422, "InvalidBodyError", detail)
     return Answer(shapes.Published(await call.rt.publish(body.type, body.data, id=body.id, who=call.caller.name)))
 
 
