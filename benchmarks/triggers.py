@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.rows import Row, Size, against
-from perdure import Context, EntryPoint, Queue, Runtime, Settings, tool, workflow
+from perdure import Context, EntryPoint, Queue, RunHandle, Runtime, Settings, tool, workflow
 
 STEPS = 5
 FEW = 10
@@ -93,7 +93,8 @@ async def _samples(runs: int) -> dict[str, float]:
 async def _rate(rt: Runtime, begin: Callable[[int], Awaitable[str]], runs: int) -> float:
     begun = time.perf_counter()
     ids = await asyncio.gather(*[begin(number) for number in range(runs)])
-    ends: list[int] = await asyncio.gather(*[rt.run(id).result() for id in ids])
+    handles: list[RunHandle[int]] = [rt.run(id) for id in ids]
+    ends = await asyncio.gather(*[run.result() for run in handles])
     seconds = time.perf_counter() - begun
     assert sorted(ends) == [number + STEPS for number in range(runs)]
     return runs / seconds

@@ -229,13 +229,17 @@ class Machinery:
             if self._control is not None:
                 self._control.close_begins()
             while self._attached:
-                await self._attached.pop().close()
+                await self._attached[-1].close()
+                self._attached.pop()
             await self.reconciler.stop()
             await self.engine.stop(self.parts.settings.drain.total_seconds())
             await self._hang_up()
             await self._detach()
             self.system.ref(RUNTIME).tell(CloseRuntime())
             await self.system.stop()
+        except BaseException:
+            await self._cut_short()
+            raise
         finally:
             await self._hang_up()
             self.threads.close()
@@ -251,6 +255,12 @@ class Machinery:
         if self._control is not None:
             await self._control.abandon()
         self._fail(LogWriteError(detail="the runtime was abandoned"))
+        await self._cut_short()
+        self.threads.close()
+        self._leave_clock()
+
+    async def _cut_short(self) -> None:
+        """End at once what is left of it."""
         while self._attached:
             await self._attached.pop().abandon()
         await self.reconciler.stop()
@@ -258,8 +268,6 @@ class Machinery:
         await self._detach()
         with contextlib.suppress(LogWriteError):
             await self.system.stop()
-        self.threads.close()
-        self._leave_clock()
 
     async def _hang_up(self) -> None:
         control, self._control = self._control, None

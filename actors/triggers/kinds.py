@@ -63,7 +63,7 @@ class OnEvent(msgspec.Struct, frozen=True, tag="event"):
     """Where it begins when the entry point is new to the log; from then on it goes on where it was."""
 
     def __post_init__(self) -> None:
-        types = _several(self.types)
+        types = several(self.types)
         if not all(isinstance(one, str) and one for one in types):
             raise UsageError(f"OnEvent('order.paid') or OnEvent(('order.paid', …)), not {self.types!r}")
         msgspec.structs.force_setattr(self, "types", types)
@@ -93,7 +93,7 @@ class Webhook(msgspec.Struct, frozen=True, tag="webhook"):
         if not str(self.path).startswith("/"):
             raise UsageError(f"the path of a webhook begins with /, not {self.path!r}")
         given: object = self.methods
-        methods = () if isinstance(given, str) else _several(given)
+        methods = () if isinstance(given, str) else several(given)
         if not methods or not all(isinstance(method, str) for method in methods):
             raise UsageError(f"Webhook({self.path!r}, methods=('POST',)), not {self.methods!r}")
         msgspec.structs.force_setattr(self, "methods", tuple(method.upper() for method in methods))
@@ -154,7 +154,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, tag="schedule"):
         return "schedule"
 
 
-def _several(given: object) -> tuple[Any, ...]:
+def several(given: object) -> tuple[Any, ...]:
     """Return one or several things as several."""
     is_one = isinstance(given, str) or not isinstance(given, Iterable)
     return (given,) if is_one else tuple(cast("Iterable[Any]", given))

@@ -5,11 +5,12 @@ alone, so that looking back finds what a subscription would have been given.
 """
 
 from collections.abc import Iterable
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 
 from perdure.actors.triggers.event_names import all_tags
+from perdure.actors.triggers.kinds import several
 from perdure.actors.triggers.log_event import LogEvent
 from perdure.actors.triggers.topic import check_type
 from perdure.actors.triggers.wanted import Where, checked_where, holds
@@ -93,8 +94,7 @@ def checked_types(types: str | Iterable[str]) -> tuple[str, ...]:
     Raises:
         UsageError: there is none, or something else.
     """
-    given: Any = (types,) if isinstance(types, str) else types  # not every caller is checked
-    named = tuple(cast("Iterable[Any]", given)) if isinstance(given, Iterable) else ()
+    named = several(types)  # whatever they are: not every caller is checked
     if not named or not all(isinstance(one, str) and one for one in named):
         raise UsageError(f"say which events: 'order.paid', ('order.paid', 'run-completed'), or '*', not {types!r}")
     for one in named:

@@ -181,10 +181,12 @@ class Deliveries:
             self.let_go(delivery)
         await self.around.feed.stop()
         tasks = {delivery.task for delivery in self._leaving if delivery.task is not None} - {asyncio.current_task()}
-        if tasks and drain_seconds:
-            await asyncio.wait(tasks, timeout=drain_seconds)
-        for task in tasks:
-            task.cancel()
+        try:
+            if tasks and drain_seconds:
+                await asyncio.wait(tasks, timeout=drain_seconds)
+        finally:
+            for task in tasks:
+                task.cancel()
         if tasks:
             await asyncio.wait(tasks)
 

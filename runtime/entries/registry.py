@@ -168,7 +168,7 @@ class EntryPoints:
         priority: int | None = None,
         who: str | None = None,
     ) -> ExecutionResult | None:
-        """Start a run and wait until it ends or pauses itself; None when *timeout* (seconds) is over first, and the run goes on.
+        """Start a run and wait until it ends or pauses itself; None when *timeout* (seconds) is over first.
 
         With an *id* of the caller's the run can be asked for then: `wait`, `result`, `cancel`, `Runtime.run`.
 

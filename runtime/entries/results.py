@@ -27,8 +27,8 @@ class ExecutionResult(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     entry: str
     status: RunStatus
-    """`completed`, `failed` or `cancelled`; `blocked` when it waits for an operator and cannot go on by itself; `paused`
-    when it has paused itself (`paused_at`)."""
+    """`completed`, `failed` or `cancelled`; `blocked` when it cannot go on without an operator, `paused` when it has
+    paused itself."""
     output: Any = None
     """What the workflow returned; of one that has paused itself what it had come to."""
     paused_at: str | None = None

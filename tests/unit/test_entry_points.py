@@ -12,6 +12,7 @@ from perdure import (
     Context,
     EntryPoint,
     InvalidArgumentsError,
+    LogEvent,
     Manual,
     OnEvent,
     Query,
@@ -628,6 +629,33 @@ def test_an_opening_that_is_cut_short_at_any_turn_of_the_loop_leaves_nothing_beh
             else:
                 await rt.close()
                 await opening
+            await rt.close()
+
+            assert (rt.is_running, asyncio.all_tasks(), clock.pending) == (False, before, ()), turns
+
+    play(scenario)
+
+
+def test_a_close_that_is_cancelled_at_any_turn_of_the_loop_leaves_nothing_behind() -> None:
+    async def scenario() -> None:
+        before, clock, disk, points = asyncio.all_tasks(), TestClock(), MemoryDisk(), [EntryPoint("one", job)]
+        gate = asyncio.Event()
+
+        async def wait_for_it(_: LogEvent) -> None:
+            await gate.wait()
+
+        for turns in range(60):
+            rt = Runtime("memory", log=disk.open, clock=clock, workflows=[job], entry_points=points)
+            rt.subscribe(wait_for_it, "news", name="slow")
+            await rt.open()
+            await rt.trigger("one")
+            await rt.publish("news", turns)
+
+            closing = asyncio.create_task(rt.close())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            closing.cancel()
+            await asyncio.wait([closing])
             await rt.close()
 
             assert (rt.is_running, asyncio.all_tasks(), clock.pending) == (False, before, ()), turns
