@@ -73,5 +73,5 @@ def _check(name: str, kind: Any, value: Any) -> None:
         raise UsageError(f"Settings({name}={value!r}): it is not negative")
     if name in _NONE_IS_SENSELESS and value == 0:
         raise UsageError(f"Settings({name}=0): it is at least 1")
-    if name == "webhook_port" and value is not None and value > MAX_PORT:
+    if name == "webhook_port" and isinstance(value, int) and value > MAX_PORT:
         raise UsageError(f"Settings({name}={value!r}): a port is at most {MAX_PORT}")

@@ -6,7 +6,7 @@ Not here: what waits for events, deliveries and times. Invariant: a trigger that
 
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias, get_args
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -156,8 +156,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, tag="schedule"):
 
 def several(given: object) -> tuple[Any, ...]:
     """Return one or several things as several."""
-    is_one = isinstance(given, str) or not isinstance(given, Iterable)
-    return (given,) if is_one else tuple(cast("Iterable[Any]", given))
+    several_of: Any = given
+    return (given,) if isinstance(given, str) or not isinstance(given, Iterable) else tuple(several_of)
 
 
 def _check_types(one: Schedule) -> None:

@@ -249,10 +249,10 @@ class Resumer:
         try:
             while self._deferred and self._engine.room and not self._engine.is_stopping:
                 one = self._deferred.popleft()
-                if isinstance(one, str):
-                    await self._resume_or_report(one)
-                else:
+                if callable(one):
                     one()
+                else:
+                    await self._resume_or_report(one)
         finally:
             self._is_filling = False
 

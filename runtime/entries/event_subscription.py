@@ -3,7 +3,7 @@
 Not here: the subscriptions of a runtime (`events.py`), and their work (`deliveries.py`).
 """
 
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from perdure.actors.tools.retry import Retry
 from perdure.actors.triggers.kinds import After
@@ -106,7 +106,7 @@ def check_name(name: str) -> None:
     Raises:
         UsageError: it cannot be.
     """
-    given: object = name  # not every caller is checked
+    given = cast("Any", name)  # not every caller is checked
     is_name = isinstance(given, str) and 0 < len(given) <= NAME_LENGTH and all("!" <= c <= "~" for c in given)
     if not is_name or name == LIVE or name.startswith(("sub_", "wait_")):
         shape = f"1 to {NAME_LENGTH} printable ASCII characters without a space, not '-', and does not begin with sub_"

@@ -4,7 +4,7 @@ Invariant: a run carries the definition that it starts with, so where it starts 
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -45,8 +45,13 @@ class Starts:
 
         Raises:
             InvalidArgumentsError, UnencodableError, PayloadTooLargeError: they do not fit, or cannot be recorded.
-            UsageError: the workflow was replaced by one that has no such step.
+            UsageError: the data are no mapping, or the workflow was replaced by one that has no such step.
         """
+        if not isinstance(cast("Any", data), Mapping):
+            given = type(data).__name__
+            raise UsageError(
+                f"the data of a trigger are arguments by name, {{'id': 7}}, not of the type {given}"
+            )
         if entry.node is not None:
             workflow = self._at_node(entry, workflow)
         if workflow.takes_data:

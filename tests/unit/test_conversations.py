@@ -479,7 +479,7 @@ def test_nothing_to_resume_is_refused() -> None:
         async with box_with(path) as box:
             conversation = (await box.open()).conversation("c")
             assert (await conversation.status()).status == "active"
-            with pytest.raises(ControlRefusedError, match="run of conversation c cannot be resumed: there was none yet"):
+            with pytest.raises(ControlRefusedError, match="of conversation c cannot be resumed: there was none"):
                 await conversation.resume()
 
     play(scenario)

@@ -38,7 +38,7 @@ def test_a_run_that_came_and_went_while_it_was_read_is_read_again(
         return Runtime(tmp_path / "log.db", workflows=[nap], settings=settings, resume=False)
 
     async def first_life() -> None:
-        async with runtime(park_after=-1.0) as opened:
+        async with runtime(park_after=0.0) as opened:
             run = await opened.with_options(id="nap").start(nap)
             while (await run.status()).status != "waiting":  # noqa: ASYNC110 - nobody tells when it is parked
                 await asyncio.sleep(0)

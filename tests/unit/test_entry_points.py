@@ -636,6 +636,20 @@ def test_an_opening_that_is_cut_short_at_any_turn_of_the_loop_leaves_nothing_beh
     play(scenario)
 
 
+def test_the_data_of_a_trigger_are_arguments_by_name() -> None:
+    async def scenario() -> None:
+        async with entries(EntryPoint("one", job)) as box:
+            rt = await box.open()
+            wrong: Any = ["o-1"]
+
+            with pytest.raises(UsageError, match=r"arguments by name.*not of the type list"):
+                await rt.trigger("one", wrong)
+
+            assert (await rt.entry_points.statistics())["one"]["total_executions"] == 0
+
+    play(scenario)
+
+
 def test_a_close_that_is_cancelled_at_any_turn_of_the_loop_leaves_nothing_behind() -> None:
     async def scenario() -> None:
         before, clock, disk, points = asyncio.all_tasks(), TestClock(), MemoryDisk(), [EntryPoint("one", job)]
