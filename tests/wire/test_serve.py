@@ -247,7 +247,8 @@ def test_when_the_log_takes_no_more_it_says_so_and_ends_and_what_was_answered_is
     with serving(folder) as server, client(server) as asked:
         there = len(asked.get("/v1/events?types=event-published&limit=1000").json()["events"])
 
-    assert (reply.status_code, reply.json()["error"]) == (503, "LogWriteError")
+    assert reply.status_code == 503
+    assert reply.json()["error"] in {"LogWriteError", "ServerDrainingError"}  # whose write was the one that failed
     assert (ended.code, "takes no more writes" in ended.err.splitlines()[-1]) == (1, True)
     assert answered <= there <= answered + 1
 
