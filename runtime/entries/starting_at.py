@@ -49,9 +49,7 @@ class Starts:
         """
         if not isinstance(cast("Any", data), Mapping):
             given = type(data).__name__
-            raise UsageError(
-                f"the data of a trigger are arguments by name, {{'id': 7}}, not of the type {given}"
-            )
+            raise UsageError(f"the data of a trigger are arguments by name, {{'id': 7}}, not of the type {given}")
         if entry.node is not None:
             workflow = self._at_node(entry, workflow)
         if workflow.takes_data:
