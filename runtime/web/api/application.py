@@ -23,7 +23,7 @@ from perdure.runtime.web.api.endpoint import JSON, Call, Endpoint
 from perdure.runtime.web.api.limits import ApiLimits
 from perdure.runtime.web.api.openapi import describe
 from perdure.runtime.web.api.problems import MEDIA_TYPE, Refused, problem_of
-from perdure.runtime.web.api.reading import Bodies, read_body, read_path, read_query
+from perdure.runtime.web.api.reading import Bodies, check_names_no_secret, read_body, read_path, read_query
 from perdure.runtime.web.api.roles import Caller, Tokens
 from perdure.runtime.web.api.shapes import Health, Readiness
 from perdure.runtime.web.api.streaming import EventStream
@@ -261,6 +261,8 @@ class HttpApi:
         path = read_path(endpoint, found.parts)
         query = read_query(request, endpoint.query)
         body = await read_body(request, endpoint.body, self.limits, self._bodies)
+        if not caller.may("admin"):
+            check_names_no_secret(body)
         call = Call(rt, caller, request, self._waiting, self.limits, path, query, body)
         answer = await endpoint.does(call)
         if isinstance(answer, EventStream) and len(self._streams) >= self.limits.streams:

@@ -7,7 +7,7 @@ large, or never ends, is not kept.
 import asyncio
 from collections.abc import Iterable
 from functools import cache
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, cast
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -126,6 +126,26 @@ async def read_body(request: Request, kind: type[msgspec.Struct] | None, limits:
         raise Refused(400, "InvalidJsonError", "the body is nested too deeply") from None
     except (msgspec.MsgspecError, ValueError) as error:
         raise Refused(400, "InvalidJsonError", f"the body is no JSON: {error}") from None
+
+
+def check_names_no_secret(body: object) -> None:
+    """Check that what was sent names no secret: a tool would be given the value, and whoever asks chooses the tool.
+
+    Raises:
+        Refused: it has an object with the key `$secret`.
+    """
+    left: list[Any] = [msgspec.to_builtins(body)]
+    while left:
+        match left.pop():
+            case dict() as one:
+                found: dict[Any, Any] = one
+                if "$secret" in found:
+                    raise Refused(403, "ForbiddenError", "a reference to a secret ($secret) takes the role admin")
+                left.extend(found.values())
+            case list() as several:
+                left.extend(cast("list[Any]", several))
+            case _:
+                pass
 
 
 def _has_required(kind: type[msgspec.Struct]) -> bool:
