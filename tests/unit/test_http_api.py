@@ -313,11 +313,11 @@ def test_a_circuit_is_forced_by_an_admin_alone(path: Path) -> None:
     assert forced == {"look": "open", "pay": None}
 
 
-@pytest.mark.parametrize("input", [{"text": {"$secret": "HOME"}}, {"text": [{"a": {"$secret": "HOME"}}]}])
-def test_only_an_admin_names_secrets(path: Path, input: dict[str, Any]) -> None:
+@pytest.mark.parametrize("given", [{"text": {"$secret": "HOME"}}, {"text": [{"a": {"$secret": "HOME"}}]}])
+def test_only_an_admin_names_secrets(path: Path, given: dict[str, Any]) -> None:
     async def scenario() -> None:
         async with opened(path, TOKENS) as api:
-            body = {"workflow": "asks", "id": "r", "input": input}
+            body = {"workflow": "asks", "id": "r", "input": given}
 
             for token, expected in ((OPERATE, (403, "ForbiddenError")), (ADMIN, (422, "InvalidArgumentsError"))):
                 refused = await api.refused("POST", "/v1/runs", json=body, headers=bearer(token))

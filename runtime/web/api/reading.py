@@ -7,7 +7,7 @@ large, or never ends, is not kept.
 import asyncio
 from collections.abc import Iterable
 from functools import cache
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -143,7 +143,7 @@ def check_names_no_secret(body: object) -> None:
                     raise Refused(403, "ForbiddenError", "a reference to a secret ($secret) takes the role admin")
                 left.extend(found.values())
             case list() as several:
-                left.extend(cast("list[Any]", several))
+                left += several
             case _:
                 pass
 
