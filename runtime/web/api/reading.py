@@ -7,7 +7,7 @@ large, or never ends, is not kept.
 import asyncio
 from collections.abc import Iterable
 from functools import cache
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, cast
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -136,16 +136,14 @@ def check_names_no_secret(body: object) -> None:
     """
     left: list[Any] = [msgspec.to_builtins(body)]
     while left:
-        match left.pop():
-            case dict() as one:
-                found: dict[Any, Any] = one
-                if "$secret" in found:
-                    raise Refused(403, "ForbiddenError", "a reference to a secret ($secret) takes the role admin")
-                left.extend(found.values())
-            case list() as several:
-                left += several
-            case _:
-                pass
+        one = left.pop()
+        if isinstance(one, list):
+            left.extend(cast("list[object]", one))
+        elif isinstance(one, dict):
+            if "$secret" in one:
+                raise Refused(403, "ForbiddenError", "a reference to a secret ($secret) takes the role admin")
+            left.extend(cast("dict[str, object]", one).values())
+
 
 
 def _has_required(kind: type[msgspec.Struct]) -> bool:
