@@ -145,7 +145,6 @@ def check_names_no_secret(body: object) -> None:
             left.extend(cast("dict[str, object]", one).values())
 
 
-
 def _has_required(kind: type[msgspec.Struct]) -> bool:
     return any(field.required for field in msgspec.structs.fields(kind))
 
