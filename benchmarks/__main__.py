@@ -6,7 +6,24 @@ from types import MappingProxyType
 import click
 from rich.console import Console
 
-from benchmarks import asks, guarded, journal, latency, memory, opening, replay, slots, throughput
+from benchmarks import (
+    asks,
+    children,
+    connecting,
+    events,
+    guarded,
+    journal,
+    latency,
+    mapping,
+    memory,
+    opening,
+    patterns,
+    replay,
+    sagas,
+    slots,
+    throughput,
+    waiting,
+)
 from benchmarks.machine import machine
 from benchmarks.report import Report, print_json, print_table
 from benchmarks.rows import Row, Size
@@ -22,6 +39,13 @@ GROUPS: Mapping[str, Callable[[Size], dict[str, Row]]] = MappingProxyType(
         "append": journal.measure,
         "guarded": guarded.measure,
         "slots": slots.measure,
+        "connect": connecting.measure,
+        "patterns": patterns.measure,
+        "map": mapping.measure,
+        "saga": sagas.measure,
+        "child": children.measure,
+        "waiting": waiting.measure,
+        "events": events.measure,
     }
 )
 

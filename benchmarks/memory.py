@@ -26,8 +26,8 @@ def measure(size: Size) -> dict[str, Row]:
 
 
 def _active(count: int, repetitions: int) -> Row:
-    traced = [_probe("active", count, "traced") for _ in range(repetitions)]
-    resident = [_probe("active", count, "rss") for _ in range(repetitions)]
+    traced = [probe("active", count, "traced") for _ in range(repetitions)]
+    resident = [probe("active", count, "rss") for _ in range(repetitions)]
     return against(
         f"an active run over its data, {count:,} waiting in a tool",
         "bytes/run",
@@ -42,8 +42,8 @@ def _active(count: int, repetitions: int) -> Row:
 
 
 def _asleep(count: int, repetitions: int) -> Row:
-    traced = [_probe("asleep", count, "traced") for _ in range(repetitions)]
-    resident = [_probe("asleep", count, "rss") for _ in range(repetitions)]
+    traced = [probe("asleep", count, "traced") for _ in range(repetitions)]
+    resident = [probe("asleep", count, "rss") for _ in range(repetitions)]
     return against(
         f"a sleeping run, {count:,} beside as many",
         "bytes/run",
@@ -57,7 +57,8 @@ def _asleep(count: int, repetitions: int) -> Row:
     )
 
 
-def _probe(what: str, count: int, how: str) -> Growth:
+def probe(what: str, count: int, how: str) -> Growth:
+    """Return what so many runs made a process of their own grow by, each."""
     command = [sys.executable, "-m", "benchmarks.memory_probe", what, str(count), how]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=300)  # noqa: S603 - our own module
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=900)  # noqa: S603 - our own module
     return msgspec.json.decode(done.stdout, type=Growth)

@@ -15,7 +15,8 @@ from benchmarks.rows import Row, Size, Target, against
 from benchmarks.streams import append_stream, encoded
 from perdure.actors.kernel.replay import Core
 from perdure.actors.workflows.events import RUN_EVENTS
-from perdure.actors.workflows.run import RunBehavior, RunState
+from perdure.actors.workflows.run import RunBehavior
+from perdure.actors.workflows.state import RunState
 from perdure.store.codec import Codec
 from perdure.store.records import StreamId
 from perdure.store.sqlite import SqliteEventLog

@@ -6,7 +6,7 @@ The runtime lives on a loop in a thread of its own. Nothing is decided here.
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, Generic, ParamSpec, Self, TypeVar
 
 from perdure.actors.kernel.errors import AskTimeoutError
@@ -14,10 +14,11 @@ from perdure.actors.slots.calls import ToolResult
 from perdure.actors.slots.commands import TrajectoryView
 from perdure.actors.tools.definition import Tool
 from perdure.actors.workflows.definition import Workflow
-from perdure.actors.workflows.run import RunView
+from perdure.actors.workflows.state import RunView
 from perdure.runtime.app import Runtime
 from perdure.runtime.figures import RuntimeStatistics
 from perdure.runtime.handle import RunHandle
+from perdure.runtime.questions import OpenQuestion
 from perdure.runtime.sandbox.trajectory import Trajectory
 from perdure.runtime.serving.payloads import ArtifactListEntryPayload
 from perdure.store.errors import UsageError
@@ -106,9 +107,27 @@ class BlockingRuntime:
         """Call a tool once, outside of a run. See `Runtime.call`."""
         return self.wait(self._runtime.call(tool, *args, **kwargs))
 
+    def execute(
+        self, workflow_id: str, data: Mapping[str, Any] | None = None, *, id: str | None = None
+    ) -> dict[str, Any]:
+        """Run a workflow to its end, with an id where one is given. See `Runtime.execute`."""
+        return self.wait(self._runtime.with_options(id=id).execute(workflow_id, data))
+
+    def publish(self, type: str, data: object = None, *, id: str | None = None, who: str | None = None) -> bool:
+        """Publish an event; durable on return. See `Runtime.publish`."""
+        return self.wait(self._runtime.publish(type, data, id=id, who=who))
+
+    def get_stats(self) -> dict[str, Any]:
+        """Return the figures of defined workflows and of agents. See `Runtime.get_stats`."""
+        return self.wait(self._runtime.get_stats())
+
     def trajectory(self, trajectory_id: str) -> "BlockingTrajectory":
         """Return the handle of a sequence of calls that shares one slot. See `Runtime.trajectory`."""
         return BlockingTrajectory(self, self._runtime.trajectory(trajectory_id))
+
+    def questions(self) -> list[OpenQuestion]:
+        """Return the open questions of all runs, oldest first."""
+        return self.wait(self._runtime.questions())
 
     def statistics(self) -> RuntimeStatistics:
         """Return the figures of the runtime."""
@@ -186,6 +205,52 @@ class BlockingRun(Generic[R]):
     def cancel(self, reason: str = "cancelled by the application") -> bool:
         """Ask for the run to be cancelled; return False when it was closed already."""
         return self._front.wait(self._handle.cancel(reason))
+
+    def signal(self, name: str, value: object = None, *, id: str | None = None, who: str | None = None) -> bool:
+        """Send the run a signal; durable on return. See `RunHandle.signal`."""
+        return self._front.wait(self._handle.signal(name, value, id=id, who=who))
+
+    def answer(self, question: str, value: object, *, who: str | None = None) -> None:
+        """Answer a question of the run; durable on return. See `RunHandle.answer`."""
+        self._front.wait(self._handle.answer(question, value, who=who))
+
+    def approve(
+        self, question: str, *, who: str, arguments: Mapping[str, object] | None = None, digest: str = ""
+    ) -> None:
+        """Approve a call of the run; durable on return. See `RunHandle.approve`."""
+        self._front.wait(self._handle.approve(question, who=who, arguments=arguments, digest=digest))
+
+    def reject(self, question: str, reason: str = "", *, who: str) -> None:
+        """Reject a call of the run; durable on return. See `RunHandle.reject`."""
+        self._front.wait(self._handle.reject(question, reason, who=who))
+
+    def settle_done(self, step: str, result: object = None) -> None:
+        """Say that a step in doubt happened, with this result. See `RunHandle.settle_done`."""
+        self._front.wait(self._handle.settle_done(step, result))
+
+    def settle_not_done(self, step: str, *, because: str = "settled by the application") -> None:
+        """Say that a step in doubt did not happen; it is made again. See `RunHandle.settle_not_done`."""
+        self._front.wait(self._handle.settle_not_done(step, because=because))
+
+    def settle_failed(self, step: str, error: str) -> None:
+        """Say that a step in doubt failed. See `RunHandle.settle_failed`."""
+        self._front.wait(self._handle.settle_failed(step, error))
+
+    def pause(self, because: str = "paused by the application", *, who: str | None = None) -> bool:
+        """Stop the run where it is, until `resume`. See `RunHandle.pause`."""
+        return self._front.wait(self._handle.pause(because, who=who))
+
+    def resume(self, *, who: str | None = None) -> bool:
+        """Let a paused run go on. See `RunHandle.resume`."""
+        return self._front.wait(self._handle.resume(who=who))
+
+    def retry(self, *, who: str | None = None) -> str | None:
+        """Have the run tried again from the step that it failed of. See `RunHandle.retry`."""
+        return self._front.wait(self._handle.retry(who=who))
+
+    def fork(self, step: str, **options: Any) -> "BlockingRun[R]":
+        """Start another run that begins where this one was before *step*; the options are those of `RunHandle.fork`."""
+        return BlockingRun(self._front, self._front.wait(self._handle.fork(step, **options)))
 
     def history(self) -> list[Recorded]:
         """Return the first thousand events of the run."""

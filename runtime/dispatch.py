@@ -5,7 +5,7 @@ A model cannot handle an exception; it can read why something did not work. The 
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,6 +19,11 @@ from perdure.actors.tools.errors import (
     UnknownToolError,
 )
 from perdure.store.codec import BLOB_THRESHOLD_BYTES
+from perdure.store.errors import PayloadTooLargeError, UnencodableError
+
+if TYPE_CHECKING:
+    from perdure.runtime.app import Runtime
+    from perdure.runtime.options import OptionValues
 
 PREVIEW_CHARACTERS = 2_000
 """Of a result that is too large to hand to a model."""
@@ -87,3 +92,18 @@ def text_of_error(error: ToolError) -> str:
 
 def _json(value: Mapping[str, object]) -> str:
     return msgspec.json.encode(value).decode()
+
+
+async def dispatched(
+    runtime: "Runtime", name: str, arguments: str | bytes | Mapping[str, Any], options: "OptionValues"
+) -> str:
+    """Make a call as a model asks for it and return what the model is told. See `Runtime.dispatch`."""
+    try:
+        tool = runtime.tools[name]
+        data = tool.encode_arguments((), parse_arguments(name, arguments), runtime.redaction)
+        success = await runtime.call_encoded(tool, data, options)
+    except ToolError as error:
+        return text_of_error(error)
+    except (PayloadTooLargeError, UnencodableError) as error:
+        return text_of_error(InvalidArgumentsError(detail="", tool=name, reason=str(error)))
+    return text_of(success.result)

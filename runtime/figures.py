@@ -3,6 +3,7 @@
 import msgspec
 
 from perdure.actors.tools.statistics import ToolStatistics
+from perdure.actors.workflows.queues import QueueStatistics
 from perdure.runtime.sandbox.statistics import SlotStatistics
 from perdure.store.records import LogStatistics
 
@@ -20,3 +21,5 @@ class RuntimeStatistics(msgspec.Struct, frozen=True):
     log: LogStatistics
     slots: SlotStatistics | None = None
     """None: this runtime has no slots."""
+    queues: dict[str, QueueStatistics] = {}
+    """By name; what waits is made anew from the log when a runtime opens."""

@@ -1,33 +1,39 @@
 """A handle to a run: what the application may ask of it. Knows the run by its id; keeps nothing alive."""
 
+from collections.abc import Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
 from perdure.actors.kernel.payloads import PayloadDecoder
-from perdure.actors.workflows.commands import CancelRun, GetRun, SettleStep
+from perdure.actors.workflows.commands import (
+    AnswerQuestion,
+    CancelRun,
+    DecideApproval,
+    GetRun,
+    PauseRun,
+    SendSignal,
+    SettleStep,
+    UnpauseRun,
+)
 from perdure.actors.workflows.errors import RunBlockedError, RunCancelledError, RunFailedError
 from perdure.actors.workflows.events import StepCompleted, StepFailed, StepNotDone
-from perdure.actors.workflows.run import RunView
+from perdure.actors.workflows.state import RunView
+from perdure.runtime.naming import check_principal, check_signal
+from perdure.runtime.steering import ForkRequest
 from perdure.store.records import Query, Recorded, StreamId
 
 if TYPE_CHECKING:
-    from perdure.runtime.app import Runtime
+    from perdure.runtime.reach import Reach
 
 R = TypeVar("R")
-
-
-class _Started(msgspec.Struct, frozen=True):
-    """Of a `step-started`, what tells which tool it calls."""
-
-    step: str
-    tool: str
 
 
 class RunHandle(Generic[R]):
     """A run, as seen from outside; every answer is durable before it is given."""
 
-    def __init__(self, runtime: "Runtime", run_id: str, decoder: "PayloadDecoder[R] | None") -> None:
+    def __init__(self, runtime: "Reach", run_id: str, decoder: "PayloadDecoder[R] | None") -> None:
         self._runtime = runtime
         self._decoder = decoder
         self.id = run_id
@@ -59,13 +65,7 @@ class RunHandle(Generic[R]):
             UnknownRunError: there is no such run.
             UsageError: the runtime was closed meanwhile.
         """
-        view = await self.status()
-        if not view.is_closed and view.status != "blocked":
-            ended = self._runtime.until_ended(self.id)
-            view = await self.status()  # it may have ended since it was asked first
-            if not view.is_closed and view.status != "blocked":
-                view = await ended
-        return self._unwrap(view)
+        return self._unwrap(await self._runtime.ended(self.id))
 
     def _unwrap(self, view: RunView) -> R:
         match view.status:
@@ -91,6 +91,150 @@ class RunHandle(Generic[R]):
         is_open: bool = await self._runtime.ask(self._stream, CancelRun(reason))
         return is_open
 
+    async def signal(self, name: str, value: object = None, *, id: str | None = None, who: str | None = None) -> bool:
+        """Send the run a signal, which `ctx.signal(name, …)` takes; durable when this returns.
+
+        Signals of a name are taken in the order of sending, each once. One that nobody waits for yet is kept. With an
+        *id* of the caller's, sending it again (the last 1,000 ids are remembered) changes nothing and returns False.
+
+        Raises:
+            RunClosedError: the run has ended.
+            SignalRefusedError: the run keeps as many signals as it may, or the value is too large.
+            SignalConflictError: the id was another signal's.
+            UsageError: the name, the id or *who* cannot be one.
+            UnencodableError: the value cannot be recorded.
+            UnknownRunError: there is no such run.
+        """
+        check_signal(name, id)
+        check_principal(who)
+        data = msgspec.Raw(self._runtime.encode(value, f"the signal {name}"))
+        is_new: bool = await self._runtime.ask(self._stream, SendSignal(name, data, id), principal=who)
+        return is_new
+
+    async def answer(self, question: str, value: object, *, who: str | None = None) -> None:
+        """Answer a question of the run, by its id (`Runtime.questions`); durable when this returns.
+
+        *who* is written down as the principal of the answer, not checked.
+
+        Raises:
+            WrongAnswerError: it is not what was asked for; nothing was recorded, and the question stays open.
+            QuestionNotOpenError: it was answered, has expired or was withdrawn, or was never asked.
+            RunClosedError: the run has ended.
+            UnencodableError: the value cannot be recorded.
+            UnknownRunError: there is no such run.
+        """
+        check_principal(who)
+        data = msgspec.Raw(self._runtime.encode(value, f"the answer to {question}"))
+        await self._runtime.ask(self._stream, AnswerQuestion(question, data, who), principal=who)
+
+    async def approve(
+        self, question: str, *, who: str, arguments: Mapping[str, object] | None = None, digest: str = ""
+    ) -> None:
+        """Approve the call that a run asks for, with other *arguments* if they are given; durable when this returns.
+
+        What others approved before is void when the arguments change. Where somebody else changed them, *digest*
+        (`OpenQuestion.digest`) has to say which ones are meant.
+
+        Raises:
+            WrongAnswerError: it is no approval, the arguments do not fit, or *who* has approved it already.
+            QuestionNotOpenError, RunClosedError, UnencodableError, UnknownRunError: as `answer`.
+        """
+        check_principal(who)
+        given = msgspec.Raw(self._runtime.encode(arguments, f"the arguments of {question}"))
+        command = DecideApproval(question, "approved", who, given, digest=digest)
+        await self._runtime.ask(self._stream, command, principal=who)
+
+    async def reject(self, question: str, reason: str = "", *, who: str) -> None:
+        """Reject the call that a run asks for: it is not made, whoever approved it. Durable when this returns.
+
+        Raises:
+            WrongAnswerError: it is no approval.
+            QuestionNotOpenError, RunClosedError, UnknownRunError: as `answer`.
+        """
+        check_principal(who)
+        command = DecideApproval(question, "rejected", who, reason=reason)
+        await self._runtime.ask(self._stream, command, principal=who)
+
+    async def pause(self, because: str = "paused by the application", *, who: str | None = None) -> bool:
+        """Stop the run where it is, until `resume`; return False when it was paused already. Durable on return.
+
+        Steps in flight end, no other one starts, and neither time nor a signal nor an answer wakes it, also after a
+        restart; what comes is kept. Its deadline still counts. A cancel ends the pause. Child runs go on.
+
+        Raises:
+            RunClosedError: the run has ended.
+            ControlRefusedError: it is cleaning up, since it is being cancelled or its deadline has passed.
+            UnknownRunError: there is no such run.
+        """
+        check_principal(who)
+        has_changed: bool = await self._runtime.ask(self._stream, PauseRun(because), principal=who)
+        return has_changed
+
+    async def resume(self, *, who: str | None = None) -> bool:
+        """Let a paused run go on; return False when it was not paused. Durable on return.
+
+        One whose steps have not all ended since it was paused goes on when they have.
+
+        Raises:
+            RunClosedError: the run has ended.
+            UnknownRunError: there is no such run.
+        """
+        check_principal(who)
+        has_changed: bool = await self._runtime.ask(self._stream, UnpauseRun(), principal=who)
+        return has_changed
+
+    async def retry(self, *, who: str | None = None) -> str | None:
+        """Have the run tried again from the step that it failed of; return that step's key. Durable on return.
+
+        The same run goes on: what it has finished holds, the failed step is made anew, and steps beside it that were
+        cancelled because of it go on as after a crash. A run that raised an error of its own code goes on from the last
+        step of that code if that one failed, and otherwise where it raised: that helps once the code is another one.
+        Also a run that is blocked, as poison or because its code did not fit, is tried again. One that came through a
+        queue waits there for its turn.
+
+        Raises:
+            ControlRefusedError: it has neither failed nor is it blocked, its deadline has passed, or it has gone on
+                since the failure, with a compensation for example: fork it. Or it is a child whose parent was told.
+            UnknownRunError: there is no such run.
+        """
+        check_principal(who)
+        return await self._runtime.retry_run(self.id, who)
+
+    async def fork(
+        self,
+        step: str,
+        *,
+        changed: Mapping[str, object] | None = None,
+        id: str | None = None,
+        deadline: timedelta | None = None,
+        who: str | None = None,
+    ) -> "RunHandle[R]":
+        """Start another run that begins where this one was before *step*; durable on return.
+
+        It takes over what this run had finished by then, without a copy, and makes everything else anew: *step*, and
+        what was in flight beside it. Its steps have idempotency keys of its own. Published events it gets from where
+        this run stood with them; signals that came for this run, and were not taken by then, are not for it.
+
+        Args:
+            step: the key of a step, as `history` and `perdure show` have it.
+            changed: arguments of the workflow that are other than this run's, by name; of a definition, entries of its
+                data. Where they change a step that is taken over, the new run is blocked, and says so.
+            id: of the new run; a UUIDv7 when left out.
+            deadline: how long the new run may take; this run's deadline is not taken over.
+            who: who asks; this run's principal when left out.
+
+        Raises:
+            UnknownRunError, UnknownStepError: there is no such run, or no such step in it.
+            ControlRefusedError: the run was cleaning up by then.
+            InvalidArgumentsError, UnencodableError: the changed input does not fit the workflow.
+            RunConflictError: the id belongs to another run.
+            UsageError: the id cannot be one.
+        """
+        check_principal(who)
+        data = self._runtime.encode(dict(changed or {}), "the changed input")
+        asked = ForkRequest(step, data, id, deadline, who)
+        return RunHandle(self._runtime, await self._runtime.fork_run(self.id, asked), self._decoder)
+
     async def settle_done(self, step: str, result: object = None) -> None:
         """Say that a step in doubt happened, with this result; the run goes on with it.
 
@@ -99,19 +243,8 @@ class RunHandle(Generic[R]):
             UnencodableError: the result cannot be recorded, or is not of the type that the tool declares.
         """
         data = msgspec.Raw(self._runtime.encode(result, f"the result of {step}"))
-        await self._check_result(step, data)
+        await self._runtime.check_settlement(self.id, step, data)
         await self._runtime.ask(self._stream, SettleStep(step, StepCompleted(step, data, 0, 0)))
-
-    async def _check_result(self, step: str, data: msgspec.Raw) -> None:
-        # What does not fit the tool's declared type would only be found when the run reads it, and block it for good.
-        query = Query(stream=self._stream, types=("step-started",))
-        while page := await self._runtime.read(query):
-            for event in page:
-                started = msgspec.json.decode(event.data or "{}", type=_Started)
-                if started.step == step:
-                    self._runtime.check_result(started.tool, data, step)
-                    return
-            query = msgspec.structs.replace(query, after=page[-1].position)
 
     async def settle_not_done(self, step: str, *, because: str = "settled by the application") -> None:
         """Say that a step in doubt did not happen; it is dispatched again.

@@ -7,7 +7,7 @@ anything else is recorded.
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -17,13 +17,15 @@ from perdure.actors.slots.slot import SlotBehavior
 from perdure.actors.slots.trajectory import TrajectoryBehavior
 from perdure.actors.tools.registry import Registry
 from perdure.actors.tools.tool import GiveUpLost, Guard, ToolBehavior
+from perdure.actors.triggers.listing import ListingBehavior
+from perdure.actors.triggers.topic import TopicBehavior
 from perdure.actors.workflows.engine import Engine
+from perdure.actors.workflows.queue import QueueBehavior
 from perdure.actors.workflows.run import RunBehavior
 from perdure.runtime.clock import SystemClock
 from perdure.runtime.life import RUNTIME, LifeBehavior, OpenRuntime, RuntimeOpened
 from perdure.runtime.settings import Settings
 from perdure.store.codec import Codec
-from perdure.store.errors import UsageError
 from perdure.store.protocols import EventLog
 from perdure.store.records import Query
 
@@ -43,13 +45,16 @@ def make_system(log: EventLog, engine: Engine, tools: Registry, clock: Clock, se
         LifeBehavior(),
         SlotBehavior(),
         TrajectoryBehavior(),
+        QueueBehavior(),
+        TopicBehavior(),
+        ListingBehavior(),
     )
     return ActorSystem(
         log,
         Codec({kind for behavior in behaviors for kind in behavior.events}),
         clock,
         behaviors,
-        engine.interpreters,
+        {**engine.interpreters, **engine.exchange.interpreters},
         mailbox_bound=settings.mailbox_bound,
         idle_seconds=settings.idle_after.total_seconds(),
     )
@@ -86,21 +91,6 @@ class Guards(Mapping[str, Guard]):
 
     def __len__(self) -> int:
         return len(self._tools)
-
-
-def by_name(things: Iterable[Any], kind: type[Any], word: str) -> dict[str, Any]:
-    """Return *things* by their names.
-
-    Raises:
-        UsageError: two have the same, or one is not of the *kind*.
-    """
-    named: dict[str, Any] = {}
-    for thing in things:
-        if not isinstance(thing, kind):
-            raise UsageError(f"{thing!r} is not a {word}: decorate it with @{word}")
-        if named.setdefault(thing.name, thing) is not thing:
-            raise UsageError(f"two {word}s are called {thing.name!r}: give one of them another name, @{word}(name=…)")
-    return named
 
 
 def resolver(secrets: Mapping[str, str] | Callable[[str], str | None] | None) -> Callable[[str], str | None]:

@@ -11,7 +11,12 @@ import msgspec
 import structlog
 
 from perdure.actors.kernel.clock import SECOND, Clock, Timer
+from perdure.actors.workflows.children import CHILD
 from perdure.actors.workflows.engine import Engine
+from perdure.actors.workflows.mailbox import ANSWER, SIGNAL
+from perdure.actors.workflows.queue import is_queued
+from perdure.actors.workflows.steering import PAUSED
+from perdure.actors.workflows.subscriptions import EVENT
 from perdure.store.errors import PerdureError
 from perdure.store.protocols import EventLog
 from perdure.store.records import OpenStream, StreamId
@@ -32,7 +37,10 @@ class WaitingRun(msgspec.Struct, frozen=True):
     wake_at: int | None
     """Microseconds since 1970 UTC; None: it would go on at once."""
     waits_on: str | None
-    """`attention`: only a person can move it; otherwise the reason why it could not be resumed, or None."""
+    """`attention`: only a person can move it; `answer`, `signal`: it sleeps until one comes; `resume`: it is paused;
+    `queue:NAME`: it waits for its turn; otherwise the reason why it could not be resumed, or None."""
+    could_not: str | None = None
+    """Why it could not be resumed, if that was tried: its code is missing, or cannot read what is recorded."""
 
 
 class Reconciler:
@@ -56,7 +64,8 @@ class Reconciler:
             for row in page:
                 run = row.stream.partition("/")[2]
                 if not self._engine.has(run):
-                    found.append(WaitingRun(run, row.wake_at, row.waits_on or self._reasons.get(run)))
+                    could_not = self._reasons.get(run)
+                    found.append(WaitingRun(run, row.wake_at, row.waits_on or could_not, could_not))
             if len(found) >= limit:
                 break
         return found[:limit]
@@ -65,8 +74,11 @@ class Reconciler:
         """Bring back every open run but those that sleep; then wake sleepers as their times come."""
         now = self._clock.moment().now
         async for page in self._pages(None):
-            await self._resume([row.stream for row in page if row.wake_at is None or row.wake_at <= now])
+            await self._engine.queues.restore([row.stream for row in page if is_queued(row.waits_on)])
+            await self._resume([row.stream for row in page if not _sleeps(row, now)])
+        self._engine.queues.open()
         await self._arm_next(now)
+        await self._engine.exchange.wake_sleepers()
 
     async def resume_run(self, stream: StreamId) -> None:
         """Bring back one open run, at once or, if it sleeps, when its time comes."""
@@ -76,7 +88,7 @@ class Reconciler:
             return
         if row.wake_at is not None and row.wake_at > now:
             self._arm(row.wake_at)
-        else:
+        elif not _sleeps(row, now):
             await self._resume([stream])
 
     async def _row(self, stream: StreamId) -> OpenStream | None:
@@ -138,3 +150,10 @@ class Reconciler:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+
+
+def _sleeps(row: OpenStream, now: int) -> bool:
+    """Return whether a run has nothing to do now: its time, its signal or its answer has not come."""
+    if row.wake_at is not None:
+        return row.wake_at > now
+    return row.waits_on in (ANSWER, SIGNAL, EVENT, CHILD, PAUSED) or is_queued(row.waits_on)

@@ -26,5 +26,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Runs in memory at the same time; more wait in the log for a place."""
     worker_threads: int = 32
     """Sync tools running at the same time."""
+    max_loaded_agents: int = 10
+    """Agents in memory at the same time, those that are preloaded or in use apart."""
+    unload_agents_after: timedelta = timedelta(minutes=15)
+    """An agent that nobody used for so long leaves memory."""
+    socket: bool = True
+    """Whether other processes of the same user may reach the runtime (`connect`), over a Unix socket beside the log."""
     redacted_keys: frozenset[str] = REDACTED_KEYS
     """Names whose values never reach the log."""

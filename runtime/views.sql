@@ -1,15 +1,19 @@
 -- Views over the log for people and auditors: a public contract like the tables. Each is derived, none is ever written.
 
--- One row a run. `status` follows from its last event; `result` and `error` are null while it is open.
+-- One row a run. `status` follows from the last event that is its own; `result` and `error` are null while it is open.
 CREATE VIEW runs AS
 SELECT substr(s.name, 5) AS run,
        started.data ->> '$.workflow' AS workflow,
-       CASE last.type
+       CASE iif(s.is_open AND s.waits_on = 'resume', 'run-paused', iif(s.is_open AND s.waits_on LIKE 'queue:%', 'queued', last.type))
+           WHEN 'run-paused' THEN 'paused'
+           WHEN 'queued' THEN 'queued'
            WHEN 'run-completed' THEN 'completed'
            WHEN 'run-failed' THEN 'failed'
            WHEN 'run-cancelled' THEN 'cancelled'
+           WHEN 'run-continued' THEN 'continued'
            WHEN 'run-blocked' THEN 'blocked'
            WHEN 'run-parked' THEN 'waiting'
+           WHEN 'run-retried' THEN 'waiting'
            ELSE 'running'
        END AS status,
        s.first_at AS started_at,
@@ -17,6 +21,9 @@ SELECT substr(s.name, 5) AS run,
        s.is_open,
        s.wake_at,
        s.waits_on,
+       started.data ->> '$.forked_from.run' AS forked_from,
+       started.data ->> '$.parent.run' AS parent,
+       CASE last.type WHEN 'run-continued' THEN last.data ->> '$.run' END AS continued_as,
        started.data -> '$.input' AS input,
        CASE last.type WHEN 'run-completed' THEN last.data -> '$.result' END AS result,
        CASE WHEN last.type IN ('run-failed', 'run-blocked')
@@ -25,8 +32,40 @@ SELECT substr(s.name, 5) AS run,
             THEN coalesce(last.data ->> '$.error', last.data ->> '$.account') END AS error
 FROM streams AS s
 JOIN events AS started ON started.stream = s.id AND started.version = 1
-JOIN events AS last ON last.stream = s.id AND last.version = s.version
+JOIN events AS last ON last.stream = s.id
+    AND last.version = (SELECT max(e.version)
+                        FROM events AS e
+                        WHERE e.stream = s.id
+                          AND e.type NOT IN ('run-paused', 'run-unpaused', 'signal-received', 'question-answered',
+                                             'call-approved', 'call-rejected', 'child-ended', 'parent-told', 'event-found',
+                                             'event-places-moved'))
 WHERE s.kind = 'run';
+
+-- One row a child run that a run started. `status` is null while an awaited one has not ended, and of one that is not.
+CREATE VIEW child_runs AS
+SELECT substr(s.name, 5) AS run,
+       started.data ->> '$.step' AS step,
+       started.data ->> '$.run' AS child,
+       started.data ->> '$.workflow' AS workflow,
+       started.data ->> '$.is_awaited' AS is_awaited,
+       started.at AS started_at,
+       ended.at AS ended_at,
+       ended.data ->> '$.status' AS status,
+       ended.data ->> '$.run' AS ended_as,
+       nullif(ended.data ->> '$.error', '') AS error,
+       started.position
+FROM events AS started
+JOIN streams AS s ON s.id = started.stream
+LEFT JOIN events AS ended ON ended.stream = started.stream
+    AND ended.type = 'child-ended'
+    AND ended.data ->> '$.step' = started.data ->> '$.step'
+    AND ended.version = (SELECT min(e.version)
+                         FROM events AS e
+                         WHERE e.stream = started.stream
+                           AND e.version > started.version
+                           AND e.type = 'child-ended'
+                           AND e.data ->> '$.step' = started.data ->> '$.step')
+WHERE s.kind = 'run' AND started.type = 'child-started';
 
 -- One row a step of a run: a tool or a function that was called.
 CREATE VIEW steps AS
@@ -143,3 +182,16 @@ JOIN streams AS s ON s.id = e.stream
 WHERE s.kind = 'trajectory'
   AND e.type IN ('execution-requested', 'execution-completed', 'execution-cancelled', 'execution-in-doubt', 'execution-settled')
 GROUP BY e.stream, e.data ->> '$.execution';
+
+-- One row a published event; `run` is null where no run published it.
+CREATE VIEW published_events AS
+SELECT e.position,
+       substr(s.name, 7) AS type,
+       e.data ->> '$.id' AS id,
+       e.at,
+       e.data -> '$.data' AS data,
+       e.data ->> '$.run' AS run,
+       e.principal
+FROM events AS e
+JOIN streams AS s ON s.id = e.stream
+WHERE s.kind = 'topic' AND e.type = 'event-published';

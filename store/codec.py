@@ -106,7 +106,7 @@ class Codec:
 
         Raises:
             UsageError: the type is not registered.
-            UnencodableError: a value is not JSON (a lone surrogate, an unsupported type).
+            UnencodableError: a value is not JSON (a lone surrogate, an unsupported type), or not of its field's type.
             PayloadTooLargeError: the event is over the limit.
         """
         entry = self._by_type.get(type(event))
@@ -118,7 +118,7 @@ class Codec:
             raise UnencodableError(where=f"event {entry.tag}", detail=str(error)) from error
         if len(data) > self._threshold:
             return self._encode_large(event, entry, len(data))
-        return NewEvent(entry.tag, entry.version, _without_tag(data, entry)), ()
+        return NewEvent(entry.tag, entry.version, _readable(_without_tag(data, entry), entry)), ()
 
     def _encode_large(self, event: Event, entry: _Entry, size: int) -> tuple[NewEvent, tuple[Blob, ...]]:
         if size > self._limit:
@@ -130,7 +130,7 @@ class Codec:
             if len(value) > self._threshold:
                 blobs[name] = Blob(sha256=hashlib.sha256(value).hexdigest(), data=value)
         small = msgspec.structs.replace(event, **dict.fromkeys(blobs, _NULL))
-        data = _without_tag(self._encoder.encode(small), entry)
+        data = _readable(_without_tag(self._encoder.encode(small), entry), entry)
         hashes = self._encoder.encode({name: blob.sha256 for name, blob in blobs.items()}) if blobs else None
         return NewEvent(entry.tag, entry.version, data, hashes), tuple(blobs.values())
 
@@ -180,6 +180,16 @@ def _large(hashes: str, entry: _Entry, blobs: Mapping[str, bytes]) -> dict[str, 
         name: msgspec.UNSET if name in entry.optional_fields and sha256 not in blobs else msgspec.Raw(blobs[sha256])
         for name, sha256 in _hash_map.decode(hashes).items()
     }
+
+
+def _readable(data: bytes, entry: _Entry) -> bytes:
+    # A struct does not check its fields. One event that cannot be read back would keep its whole stream from ever
+    # being loaded again, so it is refused while somebody is there to be told.
+    try:
+        entry.decode(data)
+    except msgspec.MsgspecError as error:
+        raise UnencodableError(where=f"event {entry.tag}", detail=str(error)) from error
+    return data
 
 
 def _without_tag(data: bytes, entry: _Entry) -> bytes:

@@ -39,6 +39,8 @@ class Journal:
         self._headed = origin.headed
         self._heads = origin.heads
         self._is_closing = False
+        self.position = origin.position
+        """Of the newest event that was appended, durable or not; heads aside."""
 
     def append(self, unit: Unit, *, is_refusable: bool = True) -> Ticket:
         """Add *unit* to the next commit and return its ticket; see `EventLog.append`."""
@@ -48,6 +50,7 @@ class Journal:
         self._check_bounds(events, size, is_refusable=is_refusable)
         batch = self._pipeline.batch_for(events, size, self._stager.position)
         self._stage(unit, tips, batch, size)
+        self.position = self._stager.position
         if self._stager.position - self._headed >= self._bounds.head_every:
             self._record_head(batch)
         return batch.ticket

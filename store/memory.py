@@ -129,6 +129,11 @@ class MemoryEventLog:
         return self._journal.barrier()
 
     @property
+    def position(self) -> int:
+        """See `EventLog.position`."""
+        return self._journal.position
+
+    @property
     def is_congested(self) -> bool:
         """See `EventLog.is_congested`."""
         return self._journal.is_congested

@@ -69,6 +69,11 @@ class EventLog(Protocol):
         ...
 
     @property
+    def position(self) -> int:
+        """The position of the newest event that was appended, durable or not; right after `append`, the unit's last."""
+        ...
+
+    @property
     def is_congested(self) -> bool:
         """Whether more than half the backlog's bound waits: whoever can wait should."""
         ...

@@ -19,6 +19,8 @@ from perdure.store.tips import Tip, Tips
 
 EVENT_OVERHEAD: Final = 300
 """Bytes that an event is charged beside its payload: its row on disk and in memory."""
+_BOUND: Final = 2**63
+"""What fits a column of whole numbers: a time beyond it would fail the commit, and all who are in it."""
 _SALTS_AT_ONCE: Final = 512
 _encode = msgspec.json.Encoder().encode
 
@@ -192,6 +194,9 @@ def _check_append(append: Append) -> None:
     events, snapshot = append.events, append.snapshot
     if not events and (snapshot is None or append.index is not None):
         raise UsageError(f"the append to {append.stream} has no event: only a snapshot may come alone")
+    index = append.index
+    if index is not None and index.wake_at is not None and not -_BOUND <= index.wake_at < _BOUND:
+        raise UnencodableError(where=f"the time of {append.stream}", detail=f"{index.wake_at} µs is no time")
     if snapshot is not None:
         _check_snapshot(append, snapshot)
 

@@ -38,6 +38,7 @@ MAY_IMPORT_SQLITE3 = {
 MAY_OPEN_FILES = {
     "perdure.store.lock": "the owner's lock is a file of its own beside the log",
     "perdure.store.queries": "it reads the SQL that is shipped with the package",
+    "perdure.actors.workflows.defined.reading": "it reads a definition in .json or .toml, and no other file",
     "perdure.runtime.views": "it reads the SQL that is shipped with the package",
     "perdure.runtime.cli.artifacts": "it writes the file that a person names, when the log is closed",
     "perdure.runtime.cli.loading": "it reads the input that a person names, before a log is opened",
@@ -49,6 +50,7 @@ MAY_OPEN_FILES = {
     "perdure.runtime.sandbox.process": "it reads the exit code that a command's shell wrote down",
     "perdure.runtime.sandbox.processes": "it reads /proc",
     "perdure.runtime.cli.servers": "it reads the token that a person names, before a log is opened",
+    "perdure.runtime.control.address": "it opens the folder of a socket whose path is too long for an address",
     "perdure.runtime.sandbox.beneath": "it opens paths of slots, which cannot leave their folder",
     "perdure.runtime.sandbox.openat": "it is how",
     "perdure.runtime.sandbox.packing": "it packs an archive in memory",

@@ -8,6 +8,8 @@ import pytest
 from perdure.actors.slots.slot import SlotBehavior
 from perdure.actors.slots.trajectory import TrajectoryBehavior
 from perdure.actors.tools.tool import ToolBehavior
+from perdure.actors.triggers.listing import ListingBehavior
+from perdure.actors.triggers.topic import TopicBehavior
 from perdure.actors.workflows.events import RUN_EVENTS
 from perdure.runtime.cli import perdure
 from perdure.runtime.cli.artifacts import artifacts
@@ -53,7 +55,14 @@ def test_every_subcommand_and_each_of_its_options_stands_in_the_reference(group:
     assert sorted(name for name in options - {"--db"} if name not in section) == []
 
 
-EVENTS = [*ToolBehavior.events, *RUN_EVENTS, *SlotBehavior.events, *TrajectoryBehavior.events]
+EVENTS = [
+    *TopicBehavior.events,
+    *ListingBehavior.events,
+    *ToolBehavior.events,
+    *RUN_EVENTS,
+    *SlotBehavior.events,
+    *TrajectoryBehavior.events,
+]
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.__name__)

@@ -168,3 +168,113 @@ def test_a_coding_task_lints_in_a_slot_and_a_second_time_runs_no_command(place: 
     assert executed(place / "coding.db") == commands
     assert (place / "report.tar.gz").stat().st_mtime_ns == written
     assert second == first
+
+
+def command(*arguments: str, cwd: Path) -> str:
+    """Return what the command line prints."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "perdure", *arguments, "--db", "payments.db"],
+        cwd=cwd, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def test_a_payment_is_made_as_a_person_approved_it_on_the_command_line(tmp_path: Path) -> None:
+    waits = run("approval.py", "0.5", cwd=tmp_path)
+    listed = command("questions", cwd=tmp_path)
+    command("answer", "invoice-7:approve#1", "--edit", '{"to": "ada", "amount": 200}', "--who", "eve", cwd=tmp_path)
+    paid = run("approval.py", cwd=tmp_path)
+
+    assert waits == "waits for finance: perdure answer invoice-7:approve#1 --approve --db payments.db\n"
+    assert "invoice-7:approve#1" in listed
+    assert paid == "paid 200 to ada, approved by eve\n"
+
+
+def test_a_payment_that_a_person_rejected_is_not_made(tmp_path: Path) -> None:
+    run("approval.py", "0.5", cwd=tmp_path)
+    command("answer", "invoice-7:approve#1", "--reject", "too much", cwd=tmp_path)
+
+    assert run("approval.py", cwd=tmp_path) == "not paid: rejected too much\n"
+
+
+def told(printed: str, order: str) -> list[str]:
+    """Return what the services and people did for an order, and how it ended, without spaces and punctuation."""
+    after = printed.partition(f"{order}: ")[2].partition("\norder-")[0]
+    return [" ".join(line.split()) for line in after.splitlines()[1:]]
+
+
+def test_an_order_that_fails_is_undone_last_first(tmp_path: Path) -> None:
+    printed = run("order_saga.py", cwd=tmp_path)
+
+    assert told(printed, "order-1")[-1] == "=> order-1-parcel"
+    assert told(printed, "order-2") == [
+        "stock reserve a desk",
+        "payments charge 300",
+        "shipping send to the moon",
+        "payments refund order-2-payment",
+        "stock release order-2-goods",
+        "=> run order-2 failed: StepFailedError: step ship#1 failed: ValueError: nobody delivers to the moon",
+    ]
+
+
+def test_an_order_that_cannot_be_undone_waits_for_a_person_and_its_other_steps_are_undone(tmp_path: Path) -> None:
+    printed = run("order_saga.py", cwd=tmp_path)
+
+    assert told(printed, "order-3")[3:-1] == [
+        *["payments refund order-3-payment"] * 3,
+        "stock release order-3-goods",
+        "needs attention: charge#1#undo (perdure settle order-3 'charge#1#undo' --done)",
+        "somebody gave the money back by hand, and said so",
+    ]
+
+
+def test_orders_that_are_placed_again_reach_no_service(tmp_path: Path) -> None:
+    run("order_saga.py", cwd=tmp_path)
+
+    again = run("order_saga.py", cwd=tmp_path)
+
+    assert [line for order in ("order-1", "order-2", "order-3") for line in told(again, order)] == [
+        "=> order-1-parcel",
+        *[f"=> run order-{n} failed: StepFailedError: step ship#1 failed: ValueError: nobody delivers to the moon"
+          for n in (2, 3)],
+    ]  # fmt: skip
+
+
+def investigated(cwd: Path, since: str, until: str) -> str:
+    """Return the report of an investigation of the euro's rates."""
+    run("investigation.py", "--since", since, "--until", until, cwd=cwd)
+    return (cwd / "report.md").read_text(encoding="utf-8")
+
+
+def test_the_day_the_franc_was_let_go_is_found(tmp_path: Path) -> None:
+    report = investigated(tmp_path, "2015-01-01", "2015-12-31")
+
+    assert "| 2015-01-15 | CHF | 1.201 | 1.028 | +16.8% |" in report
+
+
+def test_the_day_on_which_the_central_banks_bought_euros_is_found_as_a_pattern(tmp_path: Path) -> None:
+    report = investigated(tmp_path, "2000-01-01", "2000-12-31")
+
+    assert "- 2000-09-22: CAD, HKD, JPY, KRW, LTL, ROL, SGD, USD" in report
+
+
+def test_an_investigation_that_finds_nothing_skips_the_search_for_patterns(tmp_path: Path) -> None:
+    report = investigated(tmp_path, "2003-01-01", "2003-01-15")
+
+    with LogReader.open(tmp_path / "investigation.db") as log:
+        skipped = [event.data for event in log.read(Query(types=("step-skipped",)))]
+    assert report == "# Unusual moves, 2003-01-01 to 2003-01-15\n\n0 on 10 days.\n"
+    assert [json.loads(data)["step"] for data in skipped if data] == ["pattern_analysis"]
+
+
+def test_the_investigation_runs_from_the_command_line(tmp_path: Path) -> None:
+    asked = ["--db", "cli.db", "--input", '{"since": "2015-01-01", "until": "2015-01-31"}']
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "perdure", "run", str(EXAMPLES / "investigation.py"), *asked],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["final_data"]["anomalies_found"] > 0

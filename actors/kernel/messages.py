@@ -1,7 +1,7 @@
 """The words of the kernel: commands, decisions, the moment. Frozen data, nothing else."""
 
 from collections.abc import Sequence
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 import msgspec
 
@@ -19,6 +19,11 @@ class Command(msgspec.Struct, frozen=True):
 
 class Effect(msgspec.Struct, frozen=True):
     """Something to be done outside the log, once the decision that asks for it is durable."""
+
+    def placed(self, position: int) -> Self:
+        """Return the effect, told the position of the last event of its unit; most do not care."""
+        del position
+        return self
 
 
 class Moment(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from perdure.actors.kernel.accounts import account_of
 from perdure.actors.kernel.answer import Answer
 from perdure.actors.kernel.behavior import Behavior
 from perdure.actors.kernel.clock import SECOND, Clock
@@ -114,6 +115,8 @@ class ActorSystem:
             unit = Unit(tuple(appends), moment.now, correlation, causation, principal, tuple(blobs))
             ticket = self.log.append(unit, is_refusable=is_refusable)
             _swap(moved, appends, moment, ticket)
+            if effects:
+                effects = [(shell, effect.placed(self.log.position)) for shell, effect in effects]
         if effects:
             self._perform_when_durable(effects, ticket)
         return Transaction(replies, ticket)
@@ -239,7 +242,7 @@ class ActorSystem:
         now = self.clock.moment().now
         record, delay = after_failure(self.directory.record(shell.stream), reason, now)
         envelopes = self.directory.drop(shell, record)
-        _log.error("actor failed", stream=shell.stream, reason=reason, restart_in=delay, exc_info=error)
+        _log.error("actor failed", stream=shell.stream, reason=reason, restart_in=delay, exception=account_of(error))
         if delay is None:
             for envelope in envelopes:
                 self.refuse(envelope, ActorFailedError(stream=shell.stream, reason=record.reason))

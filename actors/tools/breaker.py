@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias, get_args
 
 import msgspec
 
+from perdure.actors.kernel.spans import check_limit
 from perdure.store.codec import Event
 from perdure.store.errors import UsageError
 
@@ -74,6 +75,7 @@ class BreakerPolicy(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if min(self.failure_threshold, self.probes, self.successes_to_close, self.minimum_calls) < 1:
             raise UsageError("failure_threshold, probes, successes_to_close and minimum_calls are at least 1")
+        check_limit(self.reset_timeout, "reset_timeout", may_be_over=True)
         if self.reset_timeout < timedelta(0):
             raise UsageError("reset_timeout is not negative")
         if not 1 <= self.window_calls <= WINDOW_CALLS:

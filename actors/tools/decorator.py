@@ -4,9 +4,9 @@ What a tool is stands in `definition.py`; nothing is registered here, and no cal
 """
 
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
+from perdure.actors.kernel.spans import span_of
 from perdure.actors.tools.breaker import BreakerPolicy
 from perdure.actors.tools.context import ToolContext
 from perdure.actors.tools.definition import QUEUE, EffectClass, Offer, Reconcile, Scope, Tool
@@ -106,9 +106,9 @@ def tool(  # noqa: PLR0913 - the options of a decorator, all by keyword
     decorator = ToolDecorator(
         name=name,
         effect=effect,
-        breaker=breaker or BreakerPolicy(failure_threshold, timedelta(seconds=reset_timeout)),
+        breaker=breaker or BreakerPolicy(failure_threshold, span_of(reset_timeout, "reset_timeout")),
         retry=retry or NO_RETRY,
-        timeout=None if timeout is None else timedelta(seconds=timeout),
+        timeout=None if timeout is None else span_of(timeout, "timeout"),
         reconcile=reconcile,
         rate=rate,
         concurrency=concurrency,

@@ -23,7 +23,7 @@ from perdure.store.errors import UsageError
 from perdure.store.records import StreamId, stream_id
 
 P = ParamSpec("P")
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 EffectClass: TypeAlias = Literal["read", "idempotent", "irreversible"]
 """What a crash means for a call whose outcome is not known: run again, run again with the same key, ask."""
@@ -74,7 +74,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 EVERYWHERE = Offer()
 
 
-class Tool(Generic[P, R]):
+class Tool(Generic[P, R_co]):
     """A function that the runtime may call, record and protect."""
 
     def __init__(  # noqa: PLR0913 - the options of a decorator, all by keyword
@@ -141,6 +141,11 @@ class Tool(Generic[P, R]):
     def toolset(self) -> str | None:
         """The group that it belongs to."""
         return self.offer.toolset
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of the parameters that a caller gives."""
+        return self._signature.names
 
     @property
     def mcp_schema(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from perdure.actors.kernel.spans import check_limit
 from perdure.store.errors import UsageError
 
 ErrorType: TypeAlias = str | type[BaseException]
@@ -43,6 +44,8 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.attempts < 1:
             raise UsageError("attempts counts the first one: it is at least 1")
+        check_limit(self.backoff, "backoff", may_be_over=True)
+        check_limit(self.cap, "cap", may_be_over=True)
         if self.backoff < timedelta(0) or self.cap < timedelta(0) or self.factor < 1:
             raise UsageError("backoff and cap are not negative, factor is at least 1")
 

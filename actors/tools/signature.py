@@ -47,6 +47,11 @@ class Signature:
         self.declares_none = "return" in hints and _admits(declared, type(None))
         self.declares_bytes = _admits(declared, bytes) or _admits(declared, bytearray)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the parameters that a caller gives."""
+        return tuple(self._names)
+
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments by name.
 

@@ -114,11 +114,12 @@ class Entrance:
         # After a crash in the wait the attempt is made; after one in the call its effect class decides: say which.
         return step.driver.note(AttemptStarted(step.call.key, step.attempt)).ticket
 
-    async def wait_out(self, admission: Admission, ticket: Ticket | None) -> Asked:
+    async def wait_out(self, admission: Admission, ticket: Ticket | None) -> Asked | Ended:
         """Wait until an attempt that was refused may be tried again, and ask again.
 
+        Or return how the step ends, of which the tool knows: the call's policy does not wait for that, or not so long.
+
         Raises:
-            StepFailedError: the call's policy does not wait for that, or not so long.
             CancelledError, Parked: as `Progress.wait`.
         """
         step, retry = self._step, self._step.call.retry
@@ -129,7 +130,7 @@ class Entrance:
         is_circuit = admission.refused_by == "circuit"
         if too_late or step.call.may_fall_back or (is_circuit and not waits_for_circuit(retry)):
             refusal = await self._refusal(admission, ticket)
-            raise step.fail(Ended(refusal, 0), refusal, retryable=True, is_told=True)
+            return Ended(refusal, 0)
         step.driver.note(AttemptRefused(step.call.key, step.attempt, admission.reason, due, admission.refused_by))
         await self._wait_for_circuit(due) if is_circuit else await step.wait(due)
         return await self.again()

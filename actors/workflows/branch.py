@@ -16,6 +16,7 @@ from perdure.store.errors import UsageError
 
 if TYPE_CHECKING:
     from perdure.actors.workflows.driver import Driver
+    from perdure.actors.workflows.saga import Saga
 
 CURRENT: ContextVar["Branch | None"] = ContextVar("perdure_branch", default=None)
 
@@ -33,20 +34,52 @@ _NESTED = "a step or tool must not call ctx: return what the workflow needs, and
 class Branch:
     """A numbered task of a run."""
 
-    __slots__ = ("_ordinals", "driver", "is_cancelled", "is_cut", "is_inside", "path", "task")
+    __slots__ = (
+        "_is_cut", "_ordinals", "driver", "is_at_edge", "is_cancelled", "is_inside", "path", "pivots", "place", "saga",
+        "shields", "task", "took", "turn",
+    )  # fmt: skip
 
     def __init__(self, driver: "Driver", path: str, *, is_cut: bool = False) -> None:
         self.driver = driver
         self.path = path
         """Prefix of the keys of its steps: empty for the root, `map#1.4/` for a branch of a map."""
-        self.is_cut = is_cut
-        """Whether it ends, cancelled, where its recording ends."""
+        self._is_cut = is_cut
         self.is_cancelled = False
         """Whether the run itself cancelled it; any other cancellation is foreign."""
         self.is_inside = False
         """Whether a ctx call is under way."""
+        self.is_at_edge = False
+        """Whether a rehearsal has come to where it would go on: nothing that its code does now counts."""
         self.task: asyncio.Task[Any] | None = None
+        self.took = 0
+        """How long (microseconds) the last attempt of its last step took, live as replayed."""
         self._ordinals: dict[str, int] = {}
+        self.turn = 0
+        """How many ctx calls its code has made."""
+        self.place: tuple[int, ...] = ()
+        """Where in the code of the run it was opened: the turn of the branch that opened it, its number, and so on."""
+        self.saga: Saga | None = None
+        """The innermost saga that its code is in."""
+        self.pivots = 0
+        """How many sagas that its code is in are past their pivot."""
+        self.shields = 0
+        """As long as there is one a cancel waits: what is under way is to come to its end."""
+
+    def child(self, path: str, number: int, *, is_cut: bool) -> "Branch":
+        """Return a branch that the call under way opens, the one of that number."""
+        child = Branch(self.driver, path, is_cut=is_cut)
+        child.place = (*self.place, self.turn, number)
+        child.saga, child.pivots = self.saga, self.pivots
+        return child
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it ends, cancelled, where its recording ends; not as long as it is shielded."""
+        return self._is_cut and not self.shields
+
+    @is_cut.setter
+    def is_cut(self, value: bool) -> None:
+        self._is_cut = value
 
     @property
     def is_replaying(self) -> bool:
@@ -72,12 +105,17 @@ class Branch:
     def cancel(self) -> None:
         """Cancel its code, once: now, or while it is being replayed where its recording ends.
 
-        A branch that was cancelled before, in this life or a former one, is cleaning up and is left to it.
+        A branch that was cancelled before, in this life or a former one, is cleaning up and is left to it. One that is
+        shielded is cancelled at its first call after that.
         """
+        if self.driver.ending is not None:  # the run leaves memory: nothing is waited for
+            if self.task is not None:
+                self.task.cancel()
+            return
         if self.is_cancelled:
             return
         self.is_cancelled = True
-        if self.is_replaying:
+        if self.is_replaying or self.shields:
             self.is_cut = True
         elif self.task is not None:
             self.task.cancel()
@@ -100,10 +138,13 @@ class Branch:
             return None
         record = driver.recording.take(key)
         if record is None:
-            if left := driver.recording.left_in(self.path):
-                driver.mismatch(key, f"the code asks for {what} {name}", left)
+            left = driver.recording.left_in(self.path)
             if self.is_cut:
+                # What is left was recorded when the code, cancelled here, cleaned up; if it is not, the code changed.
+                driver.suspect(key, f"the code asks for {what} {name}", left)
                 raise self.cut()
+            if left:
+                driver.mismatch(key, f"the code asks for {what} {name}", left)
             return None
         if (record.what, record.name) != (what, name):
             driver.mismatch(key, f"the code asks for {what} {name}", [(key, record)])
@@ -124,9 +165,10 @@ def enter() -> Branch:
         raise UsageError(_ELSEWHERE)
     if branch.is_inside:
         raise UsageError(_NESTED)
-    if branch.driver.ending is not None:
+    if branch.driver.ending is not None or branch.is_at_edge:
         raise Parked
     branch.is_inside = True
+    branch.turn += 1
     return branch
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from perdure.actors.kernel.payloads import Redaction, encode_payload
@@ -29,6 +30,10 @@ class Workflow(Generic[P, R]):
         self._signature = Signature(function, self.name, skip=1)
         self.result_decoder = self._signature.result_decoder
         self.description = inspect.getdoc(function) or ""
+        self.takes_data = False
+        """Whether its input is the data as one object, as that of a definition is."""
+        self.timeout: timedelta | None = None
+        """How long a run may take, unless whoever starts it allows less; definitions say so."""
 
     def __repr__(self) -> str:
         return f"<Workflow {self.name}>"
@@ -49,6 +54,10 @@ class Workflow(Generic[P, R]):
         self._signature.check(data)
         return data
 
+    def input_digest(self, data: bytes) -> str:
+        """Return what tells one encoded input from another: where they are equal, a start is the same start."""
+        return digest(self.name, data)
+
     def decode_input(self, data: Any) -> dict[str, Any]:
         """Return keyword arguments from their JSON.
 
@@ -56,6 +65,11 @@ class Workflow(Generic[P, R]):
             InvalidArgumentsError: they no longer fit the parameters.
         """
         return self._signature.decode(data)
+
+
+def shorter(one: timedelta | None, other: timedelta | None) -> timedelta | None:
+    """Return the shorter of two limits; None: there is none."""
+    return min((limit for limit in (one, other) if limit is not None), default=None)
 
 
 def digest(name: str, data: bytes) -> str:
@@ -95,3 +109,13 @@ def workflow(function: Any = None, /, *, name: str | None = None) -> Any:
     if function is None:
         return _Named(name)
     return Workflow(function, name)
+
+
+def check_workflow(workflow: object) -> None:
+    """Check that what is to be run is a workflow.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not isinstance(workflow, Workflow):
+        raise UsageError(f"{workflow!r} is no workflow: decorate an async function with @workflow")

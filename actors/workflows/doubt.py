@@ -12,14 +12,22 @@ import msgspec
 from perdure.actors.tools.definition import Done, NotDone
 from perdure.actors.tools.invoke import ending
 from perdure.actors.workflows.calls import failed
-from perdure.actors.workflows.events import StepCompleted, StepFailed, StepInDoubt, StepNotDone
+from perdure.actors.workflows.events import StepCompleted, StepFailed, StepInDoubt, StepNotDone, Stuck
 from perdure.actors.workflows.progress import Progress
 
 if TYPE_CHECKING:
-    from perdure.actors.workflows.driver import Verdict
+    from perdure.actors.workflows.endings import Verdict
 
 RECONCILE_LIMIT = timedelta(seconds=60)
 """How long a tool's `reconcile` may take before a person is asked."""
+
+
+WHY_STUCK: dict[Stuck, str] = {"compensation": "compensation failed", "pivot": "failed past the pivot"}
+"""How the reason begins for which a person is asked of a step that failed for good and may not."""
+
+
+class Standstill(Exception):  # noqa: N818 - no failure: a compensation waits for a person, and lets the others go first
+    """Nothing more can be done for a compensation before somebody says what became of it."""
 
 
 class _Happened(msgspec.Struct, frozen=True):
@@ -50,7 +58,7 @@ async def resolve_doubt(step: Progress, *, is_noted: bool) -> Done | NotDone | N
     key, driver = step.call.key, step.driver
     answer, reason = await _reconcile(step)
     if (verdict := driver.verdict(key)) is not None:
-        return _judged(step, verdict)  # a person was faster
+        return judged(step, verdict)  # a person was faster
     if isinstance(answer, _Happened):
         step.complete(answer.result, 0)
         return Done(answer.value)
@@ -59,13 +67,33 @@ async def resolve_doubt(step: Progress, *, is_noted: bool) -> Done | NotDone | N
         return answer
     if not is_noted:
         driver.note(StepInDoubt(key, step.attempt, reason))
-    while (verdict := driver.verdict(key)) is None:
+    return await verdict_of_a_person(step)
+
+
+async def verdict_of_a_person(step: Progress) -> Done | None:
+    """Wait until a person says what became of the step; see `judged`.
+
+    Raises:
+        Standstill: it is a compensation; others run before anybody waits.
+        StepFailedError: a person says that it failed.
+        CancelledError, Parked: as `Progress.wait`.
+    """
+    while (verdict := step.driver.verdict(step.call.key)) is None:
+        if step.call.undoes:
+            raise Standstill
         await step.wait(None)
-    return _judged(step, verdict)
+    return judged(step, verdict)
 
 
-def _judged(step: Progress, verdict: "Verdict") -> Done | None:
+def judged(step: Progress, verdict: "Verdict") -> Done | None:
+    """Return the result that a person gave; None: they say that it did not happen.
+
+    Raises:
+        StepFailedError: they say that it failed.
+    """
     match verdict:
+        case StepCompleted() if step.call.undoes:
+            return Done()  # nobody reads it, and what a person undid by hand has none
         case StepCompleted(result=result):
             return Done(step.call.tool.result_decoder.decode(result, step.call.key))
         case StepFailed():

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
@@ -19,11 +19,24 @@ from perdure.actors.kernel.system import Transaction
 from perdure.actors.tools.outcome import recordable
 from perdure.actors.workflows.account import arguments_beside
 from perdure.actors.workflows.branch import CURRENT, Branch, guarded
+from perdure.actors.workflows.children import CHILD
 from perdure.actors.workflows.commands import Note
 from perdure.actors.workflows.context import Context
 from perdure.actors.workflows.definition import Workflow
-from perdure.actors.workflows.errors import Parked, StepFailedError
+from perdure.actors.workflows.endings import (
+    Abandoned,
+    Blocking,
+    Ending,
+    Parking,
+    Pausing,
+    Suspending,
+    Verdict,
+    Wait,
+)
+from perdure.actors.workflows.enlisting import leave_listings, with_listings
+from perdure.actors.workflows.errors import Continuing, Parked
 from perdure.actors.workflows.events import (
+    QuestionAnswered,
     RunBlocked,
     RunCancelled,
     RunCompleted,
@@ -31,12 +44,17 @@ from perdure.actors.workflows.events import (
     RunFailed,
     RunParked,
     RunSuspended,
-    StepCompleted,
-    StepFailed,
-    StepNotDone,
 )
+from perdure.actors.workflows.failures import failure_of
+from perdure.actors.workflows.kin import Succession
+from perdure.actors.workflows.mailbox import ANSWER, SIGNAL
+from perdure.actors.workflows.offspring import Offspring
 from perdure.actors.workflows.recording import Recording, StepRecord
-from perdure.actors.workflows.run import ATTENTION
+from perdure.actors.workflows.scopes import Limits
+from perdure.actors.workflows.state import ATTENTION
+from perdure.actors.workflows.steering import PAUSED
+from perdure.actors.workflows.subscriptions import EVENT
+from perdure.actors.workflows.versions import Versions
 from perdure.store.errors import LogClosedError, LogWriteError, PerdureError
 from perdure.store.protocols import Ticket
 
@@ -49,42 +67,6 @@ _INTERRUPTED = (
 )
 _SHOWN = 3
 """Recorded steps named in an account of a mismatch."""
-
-
-class Suspending(msgspec.Struct, frozen=True):
-    """The runtime stops in good order."""
-
-
-class Parking(msgspec.Struct, frozen=True):
-    """Every branch waits for long."""
-
-    wake_at: int | None
-    waits_on: str | None
-
-
-class Blocking(msgspec.Struct, frozen=True):
-    """The code does not fit the recording."""
-
-    kind: str
-    account: str
-    step: str
-    arguments: bytes = b""
-
-
-class Abandoned(msgspec.Struct, frozen=True):
-    """The log failed: nothing more can be recorded."""
-
-
-Ending: TypeAlias = Suspending | Parking | Blocking | Abandoned
-Verdict: TypeAlias = StepCompleted | StepFailed | StepNotDone
-
-
-class Wait(msgspec.Struct, eq=False):
-    """A branch that waits for a time, or for somebody."""
-
-    woken: "asyncio.Future[None]"
-    due: int | None
-    step: str
 
 
 class Driver:
@@ -113,18 +95,57 @@ class Driver:
         """Why the code is being taken down; from then on `ctx` refuses."""
         self.leaves = 1
         """Branches that run or wait, as opposed to those that wait for their own branches."""
+        self.joins: dict[asyncio.Future[None], None] = {}
+        """What those wait for that wait for their own branches. Not a set: an empty one is 150 bytes larger."""
+        self._limits: Limits | None = None
+        self._versions: Versions | None = None
+        self._offspring: Offspring | None = None
+        self.events_seen: dict[str, int] = {}
+        """Up to which position the waits for events had passed over them when they left."""
         self._workflow = workflow
         self._given = given
         self._waits: dict[Branch, Wait] = {}
         self._verdicts: dict[str, Verdict] = {}
+        self._answers: dict[str, msgspec.Raw] = {}
         self._cancel_reason: str | None = shell.state.cancel_reason
         self._is_overdue = False
+        self._suspected: tuple[str, str, Sequence[tuple[str, StepRecord]]] | None = None
         self._is_suspect = bool(shell.state.crashes)
         self.cleared: asyncio.Future[None] = engine.system.loop.create_future()
         """Done once the run is past the steps that the process may have died of."""
         self._root = Branch(self, "", is_cut=self._cancel_reason is not None)
         self.task: asyncio.Task[None] | None = None
         self._has_begun = False
+        self._is_over = False
+        """Whether the code has ended, and its end is being recorded."""
+
+    @property
+    def workflow(self) -> Workflow[Any, Any]:
+        """What it runs."""
+        return self._workflow
+
+    # What few runs need: made when it is first asked for, since a run should be small
+
+    @property
+    def limits(self) -> Limits:
+        """When the coroutines with a limit of time that run are to be over."""
+        if self._limits is None:
+            self._limits = Limits(self.engine.clock)
+        return self._limits
+
+    @property
+    def versions(self) -> Versions:
+        """By which versions of deliberate changes its code goes."""
+        if self._versions is None:
+            self._versions = Versions()
+        return self._versions
+
+    @property
+    def offspring(self) -> Offspring:
+        """The children that its code awaits."""
+        if self._offspring is None:
+            self._offspring = Offspring(self)
+        return self._offspring
 
     # Life
 
@@ -144,23 +165,33 @@ class Driver:
     async def _live(self) -> None:
         try:
             fact = await self._outcome()
-            if fact is not None:
-                self.note(fact)
+            self._is_over = True
+            if not isinstance(fact, (RunParked, RunSuspended, RunBlocked)):
+                await leave_listings(self)
+            if isinstance(fact, Succession):
+                await self.engine.kin.succeed(self, fact)
+            elif isinstance(fact, (RunCompleted, RunFailed, RunCancelled)):
+                await self.engine.kin.end(self, fact)
+            elif fact is not None:
+                fact, listings = await with_listings(self, fact)
+                self.note(fact, *listings)
         except Parked:
             pass  # the log failed, and the engine was told: the next life finds the run as the log has it
         finally:
             self._clear()
+            if self._offspring is not None:
+                self._offspring.close()
             self.shell.pins -= 1
             self.engine.ended(self)
 
-    async def _outcome(self) -> RunFact | None:
+    async def _outcome(self) -> RunFact | Succession | None:
         """Run the code and return the fact that its end is."""
-        fact: RunFact | None = None
+        fact: RunFact | Succession | None = None
         with contextlib.suppress(Parked):
             fact = await self._run_code()
         return fact if self.ending is None else await self._taken_down()
 
-    async def _run_code(self) -> RunFact | None:
+    async def _run_code(self) -> RunFact | Succession | None:
         self._has_begun = True
         if self.ending is not None:
             return None
@@ -170,6 +201,9 @@ class Driver:
         except asyncio.CancelledError as cancelled:
             self.check_branch_is_over(self._root, cancelled)
             return self._cancelled()
+        except Continuing as continuing:
+            self.check_branch_is_over(self._root)
+            return Succession(continuing.data, self._workflow.input_digest(continuing.data))
         except Exception as error:  # noqa: BLE001 - whatever the code raises is the run's failure
             self.check_branch_is_over(self._root, error)
             return self._failed(error)
@@ -185,7 +219,11 @@ class Driver:
             return RunFailed(type(error).__name__, str(error))
         return RunCompleted(msgspec.Raw(data))
 
-    def _cancelled(self) -> RunFact | None:
+    def cancelled(self) -> RunFailed | RunCancelled | None:
+        """Return how the run is to end, if it is to be cancelled or its deadline has passed."""
+        return self._cancelled() if self._is_overdue or self._cancel_reason is not None else None
+
+    def _cancelled(self) -> RunFailed | RunCancelled:
         if self._is_overdue:
             return RunFailed("DeadlineExceededError", f"the deadline of run {self.run_id} has passed")
         if self._cancel_reason is None:
@@ -193,19 +231,35 @@ class Driver:
         return RunCancelled(self._cancel_reason)
 
     def _failed(self, error: Exception) -> RunFact:
-        step = error.step if isinstance(error, StepFailedError) else None
-        return RunFailed(type(error).__name__, recordable(str(error)), step)
+        self.engine.failures.add(self.run_id, error)
+        return failure_of(error, self.engine.redaction)
 
     async def _taken_down(self) -> RunFact | None:
         match self.ending:
+            case Pausing():
+                if self.shell.state.paused is not None:
+                    return RunParked(self.deadline, PAUSED)
+                return RunParked(self.engine.clock.moment().now, None)  # it was let go, or is to be cancelled
             case Suspending():
                 return RunSuspended(tuple(self.shell.state.in_flight))
+            case Parking(mail_for=steps) if any(not self.shell.state.mailbox.is_waiting(step) for step in steps):
+                return RunParked(self.engine.clock.moment().now, None)  # it came while the code was leaving
+            case Parking(is_cancelled=False) if self.shell.state.cancel_reason is not None:
+                return RunParked(self.engine.clock.moment().now, None)
+            case Parking(doubts=steps) if not all(self._is_in_doubt(step) for step in steps):
+                return RunParked(self.engine.clock.moment().now, None)
+            case Parking(children_of=steps) if not all(self.offspring.is_open(step) for step in steps):
+                return RunParked(self.engine.clock.moment().now, None)
             case Parking(wake_at=wake_at, waits_on=waits_on):
                 return RunParked(wake_at, waits_on)
             case Blocking() as block:
                 return RunBlocked("mismatch", await self._account(block))
             case _:
                 return None
+
+    def _is_in_doubt(self, step: str) -> bool:
+        flight = self.shell.state.in_flight.get(step)
+        return flight is not None and flight.in_doubt
 
     async def _account(self, block: Blocking) -> str:
         if not block.step:
@@ -219,13 +273,21 @@ class Driver:
         Raises:
             Parked: recorded steps are left; the run is parked as a mismatch.
         """
-        if self.ending is not None:
+        if self.ending is not None or branch.is_at_edge:
             return
         # The root is over only when all is: nothing of a branch that was never opened may be left either.
         left = self.recording.left_in(branch.path) or ([] if branch.path else list(self.recording.steps.items()))
         if left:
             how = "ends here" if error is None else f"raises {type(error).__name__}: {recordable(str(error))}"
             self.mismatch(left[0][0], f"the code {how}", left)
+
+    def at_edge(self, *, stands_still: bool = False) -> None:  # noqa: ARG002 - a rehearsal needs it
+        """Be told that a branch comes to a step that has no outcome yet; a rehearsal ends it here.
+
+        One that *stands_still* is a compensation that waits for a person, and lets others go first.
+        """
+        if self._limits is not None and (branch := CURRENT.get()) is not None:
+            self._limits.reached(branch.path)
 
     # Facts
 
@@ -235,9 +297,19 @@ class Driver:
         Raises:
             Parked: the log takes no more; the code is taken down, to go on once the log is reopened.
         """
+        return self.record((self.shell, Note(fact)), *others)
+
+    def record(
+        self, *moves: tuple[Shell, Command], principal: str | None = None, causation: str | None = None
+    ) -> Transaction:
+        """Record what the run and other actors are told, as one unit; see `note`.
+
+        Raises:
+            Parked: as `note`.
+        """
         try:
             done = self.engine.system.transact(
-                ((self.shell, Note(fact)), *others), correlation=self.run_id, is_refusable=False
+                moves, correlation=self.run_id, causation=causation, principal=principal, is_refusable=False
             )
         except (LogWriteError, LogClosedError) as error:
             self.log_failed(error)
@@ -282,12 +354,19 @@ class Driver:
 
     # Taking down
 
+    def suspect(self, key: str, asked: str, recorded: Sequence[tuple[str, StepRecord]]) -> None:
+        """Remember where the code may not fit its recording, for the account should it turn out not to."""
+        if recorded and self._suspected is None:
+            self._suspected = (key, asked, recorded)
+
     def mismatch(self, key: str, asked: str, recorded: Sequence[tuple[str, StepRecord]], data: bytes = b"") -> NoReturn:
         """Park the run: its code does not fit its recording.
 
         Raises:
             Parked: always.
         """
+        if self._suspected is not None and self._suspected[2][0][0] in self.recording.steps:
+            (key, asked, recorded), data = self._suspected, b""
         names = ", ".join(f"{k} ({r.what} {r.name})" for k, r in recorded[:_SHOWN])
         more = f" and {len(recorded) - _SHOWN} more" if len(recorded) > _SHOWN else ""
         account = f"recorded: {names}{more} | now: {asked}, at {key}"
@@ -303,13 +382,14 @@ class Driver:
         self._wake_all_with_parked()
         is_elsewhere = self.task is not None and self.task is not asyncio.current_task()
         # A task that is cancelled before it began never runs, and could not record how the run ended.
-        if not isinstance(ending, Parking) and self.task is not None and is_elsewhere and self._has_begun:
+        may_cancel = self._has_begun and not self._is_over
+        if not isinstance(ending, Parking) and self.task is not None and is_elsewhere and may_cancel:
             self.task.cancel()
 
-    def stop_at_next_step(self) -> None:
+    def stop_at_next_step(self, ending: Suspending = Suspending()) -> None:  # noqa: B008 - frozen
         """Take the code down as soon as no step is in flight: let those that are end, and start none."""
         if self.ending is None:
-            self.ending = Suspending()
+            self.ending = ending
             self._wake_all_with_parked()
 
     def _wake_all_with_parked(self) -> None:
@@ -327,6 +407,10 @@ class Driver:
         self._cancel()
 
     def _cancel(self) -> None:
+        if self._is_over:
+            return
+        if isinstance(self.ending, Pausing) and self.task is not None and self._has_begun:
+            self.task.cancel()  # the steps that a pause lets end are given up, and the next resume cleans up
         if self.ending is not None:
             return
         if self._has_begun:
@@ -342,8 +426,12 @@ class Driver:
 
     # Waiting
 
-    async def wait(self, branch: Branch, due: int | None, step: str) -> None:
-        """Wait until *due* (microseconds), or with None until somebody settles *step*; may park the run.
+    async def wait(
+        self, branch: Branch, due: int | None, step: str, on: str | None = None, others: tuple[str, ...] = ()
+    ) -> None:
+        """Wait until *due* (microseconds), or with None until somebody wakes *step* or *others*; may park the run.
+
+        *on* is what the wait is for, a time or, without one, a person's verdict when left out.
 
         Raises:
             Parked: the run leaves memory.
@@ -352,8 +440,10 @@ class Driver:
             raise Parked
         woken: asyncio.Future[None] = self.engine.system.loop.create_future()
         timer = None if due is None else self.engine.clock.call_at(due, lambda: _wake(woken))
-        self._waits[branch] = Wait(woken, due, step)
-        self._consider_parking()
+        self._waits[branch] = Wait(woken, due, step, ATTENTION if on is None and due is None else on, others)
+        if self._limits is not None:
+            self._limits.reached(branch.path)
+        self.consider_parking()
         try:
             await woken
         except asyncio.CancelledError:
@@ -363,6 +453,8 @@ class Driver:
             if timer is not None:
                 timer.cancel()
             del self._waits[branch]
+            if self._offspring is not None:
+                self._offspring.take_back_place()
             if woken.done() and not woken.cancelled():
                 woken.exception()  # it was taken note of, even if the wait was cancelled at the same time
 
@@ -371,10 +463,22 @@ class Driver:
         self._verdicts[step] = verdict
         self.wake(step)
 
+    def arrived(self, answer: QuestionAnswered | None = None) -> None:
+        """Wake the branches whose signal, or whose answer, has come."""
+        if answer is not None:
+            self._answers[answer.step] = answer.answer
+            self.wake(answer.step)
+        for step in self.shell.state.mailbox.matches():
+            self.wake(step)
+
+    def answer(self, step: str) -> msgspec.Raw | None:
+        """Return the answer to the question of *step*, once."""
+        return self._answers.pop(step, None)
+
     def wake(self, step: str) -> None:
         """Wake the branch that waits at *step* before its time: what it waits for may have come."""
         for wait in self._waits.values():
-            if wait.step == step:
+            if wait.step == step or step in wait.others:
                 _wake(wait.woken)
 
     def verdict(self, step: str) -> Verdict | None:
@@ -385,20 +489,35 @@ class Driver:
         """Note that branches began or ended; the last one that was busy may leave only sleepers."""
         self.leaves += change
         if change < 0:
-            self._consider_parking()
+            self.consider_parking()
 
-    def _consider_parking(self) -> None:
+    def consider_parking(self) -> None:
+        """Have the run leave memory when all that it does is to wait, and for long."""
         is_cancelled = self._cancel_reason is not None or self._is_overdue
-        if self.ending is not None or len(self._waits) < self.leaves or is_cancelled:
+        if self.ending is not None or len(self._waits) < self.leaves:
+            return
+        if self._offspring is not None:
+            self._offspring.lend_place()
+        if is_cancelled and not all(branch.shields for branch in self._waits):
             return
         horizon = self.engine.clock.moment().now + self.engine.park_after
         dues = [w.due for w in self._waits.values() if w.due is not None]
-        waits_on = ATTENTION if len(dues) < len(self._waits) else None
-        if self.deadline is not None:
+        dues.extend(() if self._limits is None else self._limits.dues)
+        ons = {w.on for w in self._waits.values()}
+        waits_on = next((on for on in (ATTENTION, ANSWER, SIGNAL, EVENT, CHILD) if on in ons), None)
+        if self.deadline is not None and not self._is_overdue:
             dues.append(self.deadline)
         if any(w.woken.done() for w in self._waits.values()) or any(due <= horizon for due in dues):
             return
-        self.take_down(Parking(min(dues, default=None), waits_on))
+        if any(join.cancelled() for join in self.joins):
+            return  # a cancel is on its way to branches that do not know of it yet
+        if self._offspring is not None and self._offspring.is_expecting():
+            return
+        mail_for = tuple(w.step for w in self._waits.values() if w.on in (ANSWER, SIGNAL))
+        children_of = tuple(w.step for w in self._waits.values() if w.on == CHILD)
+        doubts = tuple(step for w in self._waits.values() if w.on == ATTENTION for step in (w.step, *w.others))
+        parking = Parking(min(dues, default=None), waits_on, mail_for, children_of, doubts, is_cancelled)
+        self.take_down(parking)
 
 
 def _wake(woken: "asyncio.Future[None]") -> None:

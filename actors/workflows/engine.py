@@ -19,13 +19,31 @@ from perdure.actors.kernel.shell import Shell
 from perdure.actors.kernel.system import ActorSystem, Interpreter
 from perdure.actors.tools.invoke import Invoker
 from perdure.actors.tools.registry import Registry
-from perdure.actors.workflows.commands import Interrupt, Launch, Settled
+from perdure.actors.triggers.exchange import Exchange
+from perdure.actors.workflows.agents.pool import Agents
+from perdure.actors.workflows.commands import (
+    Arrived,
+    ChildReported,
+    Conclude,
+    Enqueue,
+    Interrupt,
+    Launch,
+    Pause,
+    Settled,
+    Wake,
+)
 from perdure.actors.workflows.definition import Workflow
-from perdure.actors.workflows.driver import Abandoned, Driver, Ending, Suspending
+from perdure.actors.workflows.driver import Driver
+from perdure.actors.workflows.endings import Abandoned, Ending, Pausing, Suspending
 from perdure.actors.workflows.errors import UnknownWorkflowError
+from perdure.actors.workflows.failures import Failures
+from perdure.actors.workflows.kin import Kin
+from perdure.actors.workflows.queue import Queue
+from perdure.actors.workflows.queues import Queues, queued
 from perdure.actors.workflows.recording import Recording
 from perdure.actors.workflows.resuming import Resumer
-from perdure.actors.workflows.run import ATTENTION, CLOSED, RunState, RunView, view
+from perdure.actors.workflows.state import ATTENTION, CLOSED, RunState, RunView, view
+from perdure.actors.workflows.steering import is_held
 from perdure.actors.workflows.toolbox import Toolbox
 from perdure.store.errors import LogWriteError, PerdureError, UsageError
 
@@ -47,10 +65,17 @@ class Engine:
         *,
         park_after: timedelta,
         max_active: int,
+        queues: Iterable[Queue] = (),
     ) -> None:
         self.toolbox = Toolbox(tools)
         self.resumer = Resumer(self)
+        self.kin = Kin(self)
+        self.exchange = Exchange(clock)
+        self.exchange.on_idle = self.check_idle
+        self.queues = Queues(self, queues)
         self.workflows = workflows
+        self.agents: Agents
+        """Whom steps of definitions call."""
         self.invoker = invoker
         self.redaction = invoker.redaction
         self.clock = clock
@@ -59,6 +84,7 @@ class Engine:
         """The position at which this life of the runtime began: tells its calls from those of former ones."""
         self.system: ActorSystem
         self._drivers: dict[str, Driver] = {}
+        self.failures = Failures()
         self._waiters: dict[str, Answer[RunView]] = {}
         self._max_active = max_active
         self._beside: set[asyncio.Task[Any]] = set()
@@ -74,7 +100,11 @@ class Engine:
     @property
     def interpreters(self) -> Mapping[type[Effect], Interpreter]:
         """The effects of runs, and what performs them."""
-        return {Launch: self._launch, Interrupt: self._interrupt, Settled: self._settled}
+        return {
+            Launch: self._launch, Interrupt: self._interrupt, Settled: self._settled, Arrived: self._arrived,
+            Pause: self._pause, Wake: self._wake, Enqueue: self._enqueue,
+            ChildReported: self.kin.reported, Conclude: self.kin.conclude,
+        }  # fmt: skip
 
     @property
     def is_stopping(self) -> bool:
@@ -94,6 +124,7 @@ class Engine:
         """Take up the work on a log; the actors of all registered tools are in memory on return."""
         self.system, self.life = system, life
         self._sentinel = system.loop.create_task(asyncio.Event().wait(), name="perdure sentinel")
+        self.exchange.attach(system)
         await self.toolbox.attach(system)
 
     def workflow(self, name: str) -> Workflow[..., Any]:
@@ -119,11 +150,24 @@ class Engine:
     # Starting
 
     def _launch(self, shell: Shell, effect: Launch) -> None:
+        if shell.state.paused is not None:
+            return  # it was paused before its code came to run
         if not self.room:
             self.resumer.defer(shell.stream)
+        elif effect.is_fork:
+            self.resumer.resume_soon(shell.stream)  # what it takes over has to be read
         else:
             given = self.workflow(shell.state.workflow).decode_input(effect.input)
-            self.drive(shell, Recording(), given, effect.principal)
+            recording = Recording()
+            recording.began_at = effect.position
+            self.drive(shell, recording, given, effect.principal)
+
+    def _enqueue(self, shell: Shell, effect: Enqueue) -> None:
+        state, place = shell.state, effect.place
+        if state.status == "queued":
+            self.queues.add([queued(state.run, place, effect.at)])
+            if state.deadline is not None:
+                self.on_parked(state.deadline)
 
     def drive(self, shell: Shell, recording: Recording, given: dict[str, Any], principal: str | None) -> Driver | None:
         """Run the code of a run whose start, or resume, is durable."""
@@ -133,6 +177,7 @@ class Engine:
         workflow = self.workflow(state.workflow)
         driver = Driver(self, shell, workflow, given, recording, principal)
         self._drivers[state.run] = driver
+        self.queues.entered(state.run, state.place)
         driver.launch()
         return driver
 
@@ -140,10 +185,19 @@ class Engine:
         """Return whether the run's code is in memory."""
         return run in self._drivers
 
+    def driver(self, run: str) -> Driver | None:
+        """Return what runs the code of a run, if that is in memory."""
+        return self._drivers.get(run)
+
+    @property
+    def places(self) -> int:
+        """How many runs may be in memory at the same time."""
+        return self._max_active
+
     @property
     def room(self) -> int:
-        """How many more runs may come into memory."""
-        return max(0, self._max_active - len(self._drivers))
+        """How many more runs may come into memory; one that only waits for its children lends them its place."""
+        return max(0, self._max_active - len(self._drivers) + len(self.kin.lenders))
 
     # Interrupting
 
@@ -152,14 +206,41 @@ class Engine:
         driver = self._drivers.get(shell.state.run)
         if driver is not None:
             driver.cancel(shell.state.cancel_reason)
+        elif shell.state.status in CLOSED:  # it waited for its turn: there is no code to tell
+            self.queues.discard(shell.state.run, shell.state.place)
+            self._is_durable(shell)
         else:
             self.resumer.resume_soon(shell.stream)  # its code takes itself down where its recording ends
+
+    def _pause(self, shell: Shell, effect: Pause) -> None:
+        del effect
+        driver = self._drivers.get(shell.state.run)
+        if driver is not None and shell.state.paused is not None:
+            driver.stop_at_next_step(Pausing())
+
+    def _wake(self, shell: Shell, effect: Wake) -> None:
+        del effect
+        if shell.state.status == "queued":
+            self.queues.add([queued(shell.state.run, shell.state.place, self.clock.moment().now)])
+        elif shell.state.run not in self._drivers:  # one that is still leaving finds at its end that it may go on
+            self.resumer.resume_soon(shell.stream)
 
     def _settled(self, shell: Shell, effect: Settled) -> None:
         driver = self._drivers.get(shell.state.run)
         if driver is not None:
             driver.settled(effect.step, effect.verdict)
         else:
+            self._wake_sleeper(shell)
+
+    def _arrived(self, shell: Shell, effect: Arrived) -> None:
+        driver = self._drivers.get(shell.state.run)
+        if driver is not None:
+            driver.arrived(effect.answer)
+        else:
+            self._wake_sleeper(shell)
+
+    def _wake_sleeper(self, shell: Shell) -> None:
+        if shell.state.status != "queued":  # one that was retried and waits for its turn finds it then
             self.resumer.resume_soon(shell.stream)
 
     # Ends
@@ -168,6 +249,7 @@ class Engine:
         """Take a driver out of memory; tell those who wait once its end is durable."""
         self._drivers.pop(driver.run_id, None)
         self.resumer.fill_places()
+        self.queues.left(driver.run_id, driver.shell.state.place)
         self.check_idle()
         shell = driver.shell
         barrier = self.system.log.barrier()
@@ -190,13 +272,21 @@ class Engine:
             self._tell(state.run, view(state))
             if state.status in CLOSED:
                 self.on_closed(state.run)
-        elif state.status == "waiting" and _may_go_on(state) and not self._is_stopping:
-            self.resumer.resume_soon(shell.stream)  # somebody cancelled or settled it while it was leaving
+        elif state.status == "waiting" and self._may_go_on(state) and not self._is_stopping:
+            self.resumer.resume_soon(shell.stream)  # somebody cancelled, settled or told it while it was leaving
             return
         elif state.status == "waiting" and state.wake_at is not None:
             self.on_parked(state.wake_at)
         if not self._is_stopping:
             self.system.directory.passivate(shell)
+
+    def _may_go_on(self, state: RunState) -> bool:
+        """Return whether a run that waits has already got what it waits for."""
+        if is_held(state, self.clock.moment().now):
+            return False
+        is_settled = state.waits_on == ATTENTION and not any(flight.in_doubt for flight in state.in_flight.values())
+        is_due = state.wake_at is not None and state.wake_at <= self.clock.moment().now
+        return is_settled or is_due
 
     def _tell(self, run: str, outcome: RunView | BaseException) -> None:
         answer = self._waiters.pop(run, None)
@@ -220,7 +310,8 @@ class Engine:
 
     def check_idle(self) -> None:
         """Tell those who wait for it when there is nothing going on any more."""
-        if self._idle is not None and not self._drivers and not self.resumer.is_busy:
+        busy = bool(self._drivers) or self.resumer.is_busy or self.kin.is_busy or self.exchange.is_busy
+        if self._idle is not None and not busy:
             idle, self._idle = self._idle, None
             idle.set()
 
@@ -256,9 +347,12 @@ class Engine:
     async def stop(self, drain_seconds: float) -> None:
         """Let steps in flight end for a while, then take every run down; their code goes on in the next life."""
         self._is_stopping = True
+        self.queues.stop()
         for task in self._waits_beside:
             task.cancel()
+        await self.exchange.stop()
         await self.resumer.stop()
+        await self.kin.stop()
         tasks = {d.task for d in self._drivers.values() if d.task is not None}
         for driver in list(self._drivers.values()):
             driver.stop_at_next_step()
@@ -274,12 +368,6 @@ class Engine:
     def _take_down(self, drivers: Iterable[Driver], ending: Ending) -> None:
         for driver in list(drivers):
             driver.take_down(ending)
-
-
-def _may_go_on(state: RunState) -> bool:
-    """Return whether a run that waits has already got what it waits for."""
-    is_settled = state.waits_on == ATTENTION and not any(flight.in_doubt for flight in state.in_flight.values())
-    return state.cancel_reason is not None or is_settled
 
 
 async def _settle(tasks: "set[asyncio.Task[Any]]", timeout: float | None) -> None:

@@ -5,12 +5,48 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from perdure.actors.tools.breaker import RefusedBy
+from perdure.actors.workflows.links import LINK_EVENTS, Chain, ChildCancelRequested, ChildRefused, ChildStarted, Parent
+from perdure.actors.workflows.occurrences import (
+    SUBSCRIPTION_EVENTS,
+    EventAwaited,
+    EventExpired,
+    EventSent,
+    EventTaken,
+    EventWaitWithdrawn,
+)
 from perdure.store.codec import Event
 
 StepKind: TypeAlias = Literal["tool", "function"]
 
+Stuck: TypeAlias = Literal["", "compensation", "pivot"]
+"""What a step that failed for good is to a saga that cannot do without it: its undoing, or a step past its pivot."""
 
-class RunStarted(Event, frozen=True, tag="run-started"):
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where a fork begins: after the first `version` events of another run, whose finished steps it takes over."""
+
+    run: str
+    version: int
+
+
+class Reopened(msgspec.Struct, frozen=True):
+    """A step that was given up because another one failed, and goes on as after a crash when the run is retried."""
+
+    step: str
+    tool: str
+    effect: str
+    attempt: int
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a run waits for its turn, and what its turn goes by: larger priorities come first."""
+
+    queue: str
+    priority: int = 0
+    partition: str | None = None
+
+
+class RunStarted(Event, frozen=True, omit_defaults=True, tag="run-started"):
     """Somebody asked for the run; `input` is the workflow's arguments by name."""
 
     workflow: str
@@ -20,6 +56,11 @@ class RunStarted(Event, frozen=True, tag="run-started"):
     deadline: int | None = None
     conversation: str | None = None
     """Whose circuits and rate limits its calls go by, where a tool has them by conversation."""
+    forked_from: Origin | None = None
+    parent: Parent | None = None
+    chain: Chain | None = None
+    place: Place | None = None
+    """The queue in which it waits until `run-resumed`."""
 
 
 class RunResumed(Event, frozen=True, tag="run-resumed"):
@@ -43,6 +84,8 @@ class RunParked(Event, frozen=True, tag="run-parked"):
 
     wake_at: int | None
     waits_on: str | None
+    listens: tuple[str, ...] | None = None
+    """The places of the index of sleepers at which it is listed from here on, `TYPE/…`; null: as before."""
 
 
 class RunBlocked(Event, frozen=True, tag="run-blocked"):
@@ -58,6 +101,33 @@ class RunCancelRequested(Event, frozen=True, tag="run-cancel-requested"):
     reason: str
 
 
+class RunPaused(Event, frozen=True, tag="run-paused"):
+    """An operator, the event's principal, stopped the run: steps in flight end, and nothing but its deadline wakes it.
+
+    A cancel, or the deadline, ends the pause as `run-unpaused` does.
+    """
+
+    reason: str
+
+
+class RunUnpaused(Event, frozen=True, tag="run-unpaused"):
+    """An operator lets the run go on."""
+
+
+class RunRetried(Event, frozen=True, tag="run-retried"):
+    """An operator has a run that failed, or was blocked, tried again; what it recorded holds, but for what is named.
+
+    `step` is the one that the run failed of. Forgotten are the failed steps `again`, the waits `waits` that were given
+    up because of it, and that the branches of `forks` failed; the cancelled steps `reopened` go on as after a crash.
+    """
+
+    step: str | None = None
+    again: tuple[str, ...] = ()
+    waits: tuple[str, ...] = ()
+    forks: tuple[str, ...] = ()
+    reopened: tuple[Reopened, ...] = ()
+
+
 class RunCompleted(Event, frozen=True, tag="run-completed"):
     """The workflow returned."""
 
@@ -70,6 +140,14 @@ class RunFailed(Event, frozen=True, tag="run-failed"):
     error_type: str
     error: str
     step: str | None = None
+    """The key of the step whose failure it was."""
+    step_id: str | None = None
+    """That step of the definition, where the workflow is one; and who was to perform it."""
+    agent: str | None = None
+    outcome: Literal["failed", "compensated"] = "failed"
+    """Whether a saga has undone all that it had done."""
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    """What a defined workflow had come to, where its pattern says so."""
 
 
 class RunCancelled(Event, frozen=True, tag="run-cancelled"):
@@ -78,7 +156,7 @@ class RunCancelled(Event, frozen=True, tag="run-cancelled"):
     reason: str
 
 
-class StepStarted(Event, frozen=True, tag="step-started"):
+class StepStarted(Event, frozen=True, omit_defaults=True, tag="step-started"):
     """A step is about to be dispatched for the first time."""
 
     step: str
@@ -88,6 +166,10 @@ class StepStarted(Event, frozen=True, tag="step-started"):
     effect: str
     arguments: msgspec.Raw
     digest: str
+    undoes: str = ""
+    """The step that this one compensates, if it is a compensation."""
+    past_pivot: bool = False
+    """Whether a saga has passed its pivot: then the step must come to its end, however often it takes."""
 
 
 class AttemptStarted(Event, frozen=True, tag="attempt-started"):
@@ -144,6 +226,10 @@ class StepFailed(Event, frozen=True, tag="step-failed"):
     retryable: bool
     attempt: int
     micros: int
+    timed_out: bool = False
+    """Whether the limit of the attempt ended it, and not the tool itself."""
+    dispatched: bool = True
+    """Whether the tool may have been called; false when every attempt is known to have been refused."""
 
 
 class StepCancelled(Event, frozen=True, tag="step-cancelled"):
@@ -152,14 +238,21 @@ class StepCancelled(Event, frozen=True, tag="step-cancelled"):
     step: str
     attempt: int
     stopped: bool
+    dispatched: bool = True
+    """Whether the tool may have been called."""
 
 
 class StepInDoubt(Event, frozen=True, tag="step-in-doubt"):
-    """An irreversible step was dispatched and its outcome is not known; somebody has to say."""
+    """What became of a step is not known, or cannot be made good; somebody has to say.
+
+    An irreversible step was dispatched and has no outcome; or `stuck` says what failed for good and may not: the
+    compensation of a step, or a step past the pivot of its saga.
+    """
 
     step: str
     attempt: int
     reason: str
+    stuck: Stuck = ""
 
 
 class StepNotDone(Event, frozen=True, tag="step-not-done"):
@@ -177,6 +270,48 @@ class ValueRecorded(Event, frozen=True, tag="value-recorded"):
     value: msgspec.Raw
 
 
+class StepSkipped(Event, frozen=True, tag="step-skipped"):
+    """A step of a definition was not performed: its conditions do not hold."""
+
+    step: str
+    branch: str
+    reason: str
+
+
+class PathTaken(Event, frozen=True, tag="path-taken"):
+    """A conditional workflow went from one step of its definition to the next; null is its end."""
+
+    step: str
+    branch: str
+    left: str
+    next: str | None
+    because: str
+
+
+class PivotPassed(Event, frozen=True, tag="pivot-passed"):
+    """A saga has passed its pivot: from here on nothing is compensated, and every step must come to its end."""
+
+    step: str
+    branch: str
+
+
+class SagaFailed(Event, frozen=True, tag="saga-failed"):
+    """The body of a saga failed or was cancelled; what it had done is about to be compensated."""
+
+    step: str
+    branch: str
+    error_type: str
+    error: str
+
+
+class SagaCompensated(Event, frozen=True, tag="saga-compensated"):
+    """All compensations of a saga have ended; the steps `given_up` were not undone, which a person has said."""
+
+    step: str
+    undone: tuple[str, ...]
+    given_up: tuple[str, ...]
+
+
 class TimerSet(Event, frozen=True, tag="timer-set"):
     """The workflow sleeps until `due` (microseconds)."""
 
@@ -192,7 +327,7 @@ class TimerFired(Event, frozen=True, tag="timer-fired"):
 
 
 class BranchesOpened(Event, frozen=True, tag="branches-opened"):
-    """A gather or a map started; its branches are numbered from 0."""
+    """A gather, a map or a race started; its branches are numbered from 0."""
 
     step: str
     branch: str
@@ -206,17 +341,160 @@ class BranchesFailed(Event, frozen=True, tag="branches-failed"):
     failed: int
 
 
+class RaceWon(Event, frozen=True, tag="race-won"):
+    """A branch of a race ended first, with a result or a failure; the others are cancelled."""
+
+    step: str
+    winner: int
+
+
+class TimeoutSet(Event, frozen=True, tag="timeout-set"):
+    """A coroutine, the branch 0 of this step, has until `due` (microseconds)."""
+
+    step: str
+    branch: str
+    due: int
+
+
+class TimeoutPassed(Event, frozen=True, tag="timeout-passed"):
+    """The time of a coroutine was over: it is cancelled, and the workflow is told."""
+
+    step: str
+
+
+class VersionChosen(Event, frozen=True, tag="version-chosen"):
+    """The run's code came to a deliberate change called `name`, and goes on with this version of it to its end."""
+
+    name: str
+    version: int
+
+
+class SignalReceived(Event, frozen=True, tag="signal-received"):
+    """Somebody sent the run a signal at `at` (microseconds); it is kept until the code takes it."""
+
+    id: str
+    name: str
+    value: msgspec.Raw
+    at: int
+
+
+class SignalAwaited(Event, frozen=True, tag="signal-awaited"):
+    """The workflow waits for the next signal of a name, at most until `until` (microseconds)."""
+
+    step: str
+    branch: str
+    name: str
+    until: int | None = None
+
+
+class SignalTaken(Event, frozen=True, tag="signal-taken"):
+    """The wait got this signal, which no other wait gets."""
+
+    step: str
+    signal: str
+
+
+class SignalExpired(Event, frozen=True, tag="signal-expired"):
+    """No signal came in time; the workflow was told."""
+
+    step: str
+
+
+class SignalWaitWithdrawn(Event, frozen=True, tag="signal-wait-withdrawn"):
+    """The wait was cancelled: a signal that comes now is for others."""
+
+    step: str
+
+
+class QuestionAsked(Event, frozen=True, tag="question-asked"):
+    """The workflow asks people; an answer must fit `schema` (JSON Schema) and be one of `choices`, unless null."""
+
+    step: str
+    branch: str
+    id: str
+    text: str
+    schema: msgspec.Raw
+    choices: msgspec.Raw
+    asked_of: tuple[str, ...]
+    digest: str
+    until: int | None = None
+    several: int = 1
+    """How many different people are to answer, or to approve."""
+    tool: str = ""
+    """The tool of the call that is to be approved; empty for a question."""
+    arguments: msgspec.Raw = msgspec.Raw(b"null")
+    """Of that call; `schema` is then theirs."""
+
+
+class QuestionAnswered(Event, frozen=True, tag="question-answered"):
+    """Somebody, the event's principal, answered; `left` more are wanted."""
+
+    step: str
+    id: str
+    answer: msgspec.Raw
+    by: str = ""
+    left: int = 0
+
+
+class CallApproved(Event, frozen=True, tag="call-approved"):
+    """Somebody approved a call, with other `arguments` unless null: then what others approved before is void.
+
+    `left` more are wanted.
+    """
+
+    step: str
+    id: str
+    by: str
+    arguments: msgspec.Raw = msgspec.Raw(b"null")
+    left: int = 0
+
+
+class CallRejected(Event, frozen=True, tag="call-rejected"):
+    """Somebody rejected a call: it is not made."""
+
+    step: str
+    id: str
+    by: str
+    reason: str
+
+
+class QuestionExpired(Event, frozen=True, tag="question-expired"):
+    """Nobody answered in time; the workflow was told."""
+
+    step: str
+    id: str
+
+
+class QuestionWithdrawn(Event, frozen=True, tag="question-withdrawn"):
+    """The workflow was cancelled while it asked: an answer that came before and was not yet taken counts no more."""
+
+    step: str
+    id: str
+
+
 RunFact: TypeAlias = (
     RunSuspended | RunParked | RunBlocked | RunCompleted | RunFailed | RunCancelled
     | StepStarted | AttemptStarted | AttemptFailed | AttemptRefused | AttemptDelayed
     | StepCompleted | StepFailed | StepCancelled | StepInDoubt | StepNotDone
-    | ValueRecorded | TimerSet | TimerFired | BranchesOpened | BranchesFailed
+    | ValueRecorded | StepSkipped | PathTaken | PivotPassed | SagaFailed | SagaCompensated
+    | TimerSet | TimerFired | BranchesOpened | BranchesFailed
+    | RaceWon | TimeoutSet | TimeoutPassed | VersionChosen
+    | SignalAwaited | SignalTaken | SignalExpired | SignalWaitWithdrawn
+    | QuestionAsked | QuestionExpired | QuestionWithdrawn
+    | ChildStarted | ChildRefused | ChildCancelRequested
+    | EventSent | EventAwaited | EventTaken | EventExpired | EventWaitWithdrawn
 )  # fmt: skip
 """What the run's own code reports, as opposed to what others ask of it."""
 
 RUN_EVENTS: tuple[type[Event], ...] = (
-    RunStarted, RunResumed, RunSuspended, RunParked, RunBlocked, RunCancelRequested, RunCompleted, RunFailed,
+    RunStarted, RunResumed, RunSuspended, RunParked, RunBlocked, RunCancelRequested, RunPaused, RunUnpaused, RunRetried,
+    RunCompleted, RunFailed,
     RunCancelled, StepStarted, AttemptStarted, AttemptFailed, AttemptRefused, AttemptDelayed,
     StepCompleted, StepFailed, StepCancelled, StepInDoubt, StepNotDone,
-    ValueRecorded, TimerSet, TimerFired, BranchesOpened, BranchesFailed,
+    ValueRecorded, StepSkipped, PathTaken, PivotPassed, SagaFailed, SagaCompensated,
+    TimerSet, TimerFired, BranchesOpened, BranchesFailed,
+    RaceWon, TimeoutSet, TimeoutPassed, VersionChosen,
+    SignalReceived, SignalAwaited, SignalTaken, SignalExpired, SignalWaitWithdrawn,
+    QuestionAsked, QuestionAnswered, CallApproved, CallRejected, QuestionExpired, QuestionWithdrawn,
+    *LINK_EVENTS, EventSent, *SUBSCRIPTION_EVENTS,
 )  # fmt: skip

@@ -38,7 +38,8 @@ class Progress:
     """A step on its way: which attempt it is at, and whom its facts are told."""
 
     __slots__ = (
-        "attempt", "branch", "call", "call_id", "driver", "first_at", "generation", "is_admitted", "record", "shell",
+        "attempt", "base", "branch", "call", "call_id", "driver", "first_at", "generation", "is_admitted", "record",
+        "shell", "was_dispatched",
     )  # fmt: skip
 
     def __init__(
@@ -51,12 +52,21 @@ class Progress:
         self.record = record
         """What an earlier life recorded of it; None: it is new."""
         self.attempt = 1 if record is None else record.attempt
+        self.base = 0 if record is None else record.base
+        """Attempts that the policy counts no more: a person had the step tried again after them."""
         self.first_at = driver.engine.clock.moment().now if record is None else record.at
         self.shell = shell
         """The tool's actor; None for a function, which has none."""
         self.generation = 0
         self.is_admitted = False
         """Whether the tool let an attempt through and was not yet told how it ended."""
+        self.was_dispatched = record is not None
+        """Whether the tool may have been called."""
+
+    def begin_round(self) -> None:
+        """Let the policy count attempts anew."""
+        self.base, self.first_at = self.attempt, self.now
+        self.attempt += 1
 
     @property
     def now(self) -> int:
@@ -91,7 +101,7 @@ class Progress:
             raise Parked from None
         cancel = RecordCancel(self.call_id, self.generation, 0)
         told = self._told(cancel) if self.is_admitted else ()
-        self.driver.note(StepCancelled(self.call.key, self.attempt, stopped), *told)
+        self.driver.note(StepCancelled(self.call.key, self.attempt, stopped, self.was_dispatched), *told)
 
     def take_back(self) -> None:
         """Tell the tool of a probe that leaves without an outcome: it must not hold its place for ever."""
@@ -108,11 +118,13 @@ class Progress:
 
     def complete(self, result: bytes, micros: int) -> None:
         """Record the result of the step."""
+        self.branch.took = micros
         told = self._told(RecordSuccess(self.call_id, self.generation, micros))
         self._note_outcome(StepCompleted(self.call.key, msgspec.Raw(result), self.attempt, micros), told)
 
     def report(self, ended: Ended, fact: StepInDoubt | AttemptFailed | StepFailed, *, is_told: bool = False) -> None:
         """Record how an attempt ended, and tell the tool, unless it was told before."""
+        self.branch.took = ended.micros
         failure = ended.outcome
         assert isinstance(failure, Failure)  # noqa: S101 - the callers have a failure in hand
         command = RecordFailure(
@@ -122,7 +134,16 @@ class Progress:
 
     def fail(self, ended: Ended, failure: Failure, *, retryable: bool, is_told: bool = False) -> StepFailedError:
         """Record that the step failed for good and return what the workflow is told."""
-        fact = StepFailed(self.call.key, failure.error_type, failure.message, retryable, self.attempt, ended.micros)
+        fact = StepFailed(
+            self.call.key,
+            failure.error_type,
+            failure.message,
+            retryable,
+            self.attempt,
+            ended.micros,
+            ended.timed_out,
+            self.was_dispatched,
+        )
         self.report(ended, fact, is_told=is_told)
         return failed(fact)
 

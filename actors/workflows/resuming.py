@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
+from perdure.actors.kernel.accounts import account_of
 from perdure.actors.kernel.shell import Shell
+from perdure.actors.workflows.ancestry import Part, is_fork, read_ancestors
 from perdure.actors.workflows.commands import Note, ResumeRun
 from perdure.actors.workflows.driver import Driver
 from perdure.actors.workflows.events import RunStarted, RunSuspended
 from perdure.actors.workflows.recording import Recording
-from perdure.actors.workflows.run import RunState, needs_solitude
+from perdure.actors.workflows.state import CLOSED, RunState, needs_solitude
 from perdure.store.codec import blob_hashes
 from perdure.store.errors import InternalError, PerdureError
 from perdure.store.records import Loaded, StreamId
@@ -79,9 +81,16 @@ class Resumer:
         again = await self.resume_many(left)
         return [*again, *outcomes]
 
+    async def read(self, stream: StreamId) -> Prepared | PerdureError | None:
+        """Return a run as it is to be resumed, without resuming it; why it cannot be; None for one that has ended."""
+        loaded = (await self._engine.system.log.load([(stream, "")]))[0]
+        blobs = await self._engine.system.log.blobs(blob_hashes(loaded.events))
+        inherited = await self._inherited(loaded, blobs) if is_fork(loaded) else []
+        return self._prepare(loaded, blobs, inherited)
+
     def resume_soon(self, stream: StreamId) -> None:
         """Resume a run in the background."""
-        self._spawn(self._resume(stream))
+        self.spawn(self._resume(stream))
 
     def defer(self, stream: StreamId) -> None:
         """Resume a run when there is a place for it."""
@@ -103,26 +112,57 @@ class Resumer:
         with self._engine.system.directory.reading() as left:
             loaded = await self._engine.system.log.load([(stream, "") for stream in wanted])
             blobs = await self._engine.system.log.blobs(blob_hashes(e for one in loaded for e in one.events))
-        outcomes = [(one.stream, self._prepare(one, blobs)) for one in loaded if one.stream not in left]
+            inherited = {one.stream: await self._inherited(one, blobs) for one in loaded if is_fork(one)}
+        outcomes = [
+            (one.stream, self._prepare(one, blobs, inherited.get(one.stream, [])))
+            for one in loaded
+            if one.stream not in left
+        ]
+        self._conclude([stream for stream, found in outcomes if found is None])
         suspects = [
             p for _, p in outcomes if isinstance(p, Prepared) and needs_solitude(p.shell.state, self._engine.life)
         ]
         ready = [p for _, p in outcomes if isinstance(p, Prepared) and p not in suspects]
         await self._go_on(ready)
+        for one in suspects:  # they have their places in their queues, however long they wait to be alone
+            self._engine.queues.entered(one.shell.state.run, one.shell.state.place)
         if suspects:
-            self._alone = self._spawn(self._one_by_one(suspects, after=self._alone))
+            self._alone = self.spawn(self._one_by_one(suspects, after=self._alone))
         reasons = [(stream, p if isinstance(p, PerdureError) else None) for stream, p in outcomes]
         return reasons, [stream for stream in wanted if stream in left]
 
-    def _prepare(self, loaded: Loaded, blobs: Mapping[str, bytes]) -> Prepared | PerdureError:
+    def _conclude(self, ended: Iterable[StreamId]) -> None:
+        """Have runs that have ended and are open work settle what they still owe."""
+        for stream in ended:
+            if (shell := self._engine.system.directory.active(stream)) is not None:
+                self._engine.kin.conclude(shell)
+
+    def _prepare(
+        self, loaded: Loaded, blobs: Mapping[str, bytes], inherited: list[Part] | PerdureError
+    ) -> Prepared | PerdureError | None:
+        if isinstance(inherited, PerdureError):
+            return inherited
         try:
             shell = self._engine.system.directory.adopt(loaded, blobs)
+            if shell.state.status in CLOSED:
+                return None
             decoded = [(self._engine.system.codec.decode(event, blobs), event.at) for event in loaded.events]
             first = decoded[0][0]
             if not isinstance(first, RunStarted):
                 raise InternalError(detail=f"{loaded.stream} does not begin with run-started")
             given = self._engine.workflow(shell.state.workflow).decode_input(first.input)
-            return Prepared(shell, Recording(decoded), given, loaded.events[0].principal, loaded.version)
+            recording = Recording(decoded, inherited)
+            recording.began_at = loaded.events[0].position
+            return Prepared(shell, recording, given, loaded.events[0].principal, loaded.version)
+        except PerdureError as error:
+            return error
+
+    async def _inherited(self, fork: Loaded, blobs: Mapping[str, bytes]) -> list[Part] | PerdureError:
+        """Return what a fork takes over, or why it cannot be read."""
+        system = self._engine.system
+        try:
+            started = system.codec.decode(fork.events[0], blobs)
+            return await read_ancestors(system, started.forked_from if isinstance(started, RunStarted) else None)
         except PerdureError as error:
             return error
 
@@ -170,17 +210,21 @@ class Resumer:
             one.shell.pins += 1
         for one in suspects:
             one.shell.pins -= 1
-            if one.shell.stream in self._coming or self._engine.has(one.shell.state.run):
+            state: RunState = one.shell.state
+            if one.shell.stream in self._coming or self._engine.has(state.run):
                 continue  # somebody cancelled or settled it, and so it was resumed
             self._coming.add(one.shell.stream)
             try:
                 drivers = await self._go_on([one])
             finally:
                 self._coming.discard(one.shell.stream)
+            if not drivers:
+                self._engine.queues.left(state.run, state.place)
             for driver in drivers:
                 await driver.cleared
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do something in the background that brings runs back."""
         task = self._engine.system.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._spawned)
@@ -190,7 +234,7 @@ class Resumer:
         """Resume runs that wait for a place, if there is one."""
         if self._deferred and not self._engine.is_stopping and self._engine.room and not self._is_filling:
             self._is_filling = True
-            self._spawn(self._resume_deferred())
+            self.spawn(self._resume_deferred())
 
     async def _resume_deferred(self) -> None:
         """Resume runs that wait for a place until there is none left; one that cannot go on holds up nobody."""
@@ -215,4 +259,4 @@ class Resumer:
         self._tasks.discard(task)
         self._engine.check_idle()
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("a run could not be started or resumed", error=str(error), exc_info=error)
+            _log.error("a run could not be started or resumed", error=str(error), exception=account_of(error))

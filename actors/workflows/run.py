@@ -1,141 +1,69 @@
 """The actor of one run: what may happen to it, and what is open. The pure core.
 
-It keeps only what decisions need: the steps in flight and the figures. Results of finished steps stay in the log until
-a resume reads them (`recording.py`), so a long run is small in memory.
+Not here: the state that it decides on (`state.py`), and what an event makes of it (`evolving.py`).
 """
 
-from typing import Any, Literal, TypeAlias
-
-import msgspec
+from typing import Any
 
 from perdure.actors.kernel.messages import Command, Decision, Event, Index, Moment
+from perdure.actors.workflows.children import end_child, tell_parent
 from perdure.actors.workflows.commands import (
+    AnswerQuestion,
     CancelRun,
+    Conclude,
+    DecideApproval,
+    EndChild,
+    EndRun,
+    Enqueue,
+    FindEvent,
     GetRun,
     Interrupt,
     Launch,
     Note,
+    PauseRun,
     ResumeRun,
+    RetryRun,
+    SendSignal,
     Settled,
     SettleStep,
     StartRun,
+    TellParent,
+    UnpauseRun,
 )
-from perdure.actors.workflows.errors import RunConflictError, RunError, UnknownRunError
+from perdure.actors.workflows.errors import RunConflictError, RunContinuedError, UnknownRunError
 from perdure.actors.workflows.events import (
     RUN_EVENTS,
-    AttemptDelayed,
-    AttemptFailed,
-    AttemptRefused,
-    AttemptStarted,
+    QuestionWithdrawn,
     RunBlocked,
     RunCancelled,
     RunCancelRequested,
-    RunCompleted,
     RunFact,
-    RunFailed,
     RunParked,
     RunResumed,
     RunStarted,
-    RunSuspended,
-    StepCancelled,
-    StepCompleted,
-    StepFailed,
-    StepInDoubt,
-    StepNotDone,
-    StepStarted,
-    TimerFired,
-    TimerSet,
 )
+from perdure.actors.workflows.evolving import evolve
+from perdure.actors.workflows.mailbox import answer, receive
+from perdure.actors.workflows.state import (
+    CLOSED,
+    NotInDoubtError,
+    NotOpenError,
+    RunState,
+    RunView,
+    is_suspect,
+    needs_solitude,
+    owes,
+    shown_status,
+    untold_parent,
+    view,
+)
+from perdure.actors.workflows.steering import PAUSED, is_held, steer
+from perdure.actors.workflows.subscriptions import find
 from perdure.store.errors import InternalError
 from perdure.store.records import StreamId
 
-RunStatus: TypeAlias = Literal["running", "waiting", "blocked", "completed", "failed", "cancelled"]
-
-CLOSED: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
-
-CRASHES_BEFORE_ALONE = 2
-"""After so many crashes in a row with a step in flight, a run resumes alone; one more, and it is parked as poison."""
-
-ATTENTION = "attention"
-"""What a run waits on that only a person can move."""
-
-
-class Flight(msgspec.Struct, frozen=True):
-    """A step without an outcome."""
-
-    tool: str
-    effect: str
-    attempt: int = 1
-    in_doubt: bool = False
-    rests: bool = False
-    """Whether it waits between two attempts: it cannot be what the process died of."""
-
-
-class RunState(msgspec.Struct, frozen=True):
-    """What the log knows of a run, less the results of its steps."""
-
-    run: str
-    status: RunStatus | Literal["unborn"] = "unborn"
-    workflow: str = ""
-    digest: str = ""
-    deadline: int | None = None
-    conversation: str | None = None
-    in_flight: dict[str, Flight] = {}
-    timers: int = 0
-    steps_done: int = 0
-    wake_at: int | None = None
-    waits_on: str | None = None
-    life: int = 0
-    suspects: tuple[str, ...] = ()
-    """The steps in flight when the process died, as long as none of them has ended."""
-    crashes: int = 0
-    """How often in a row the process died with them."""
-    was_alone: bool = False
-    cancel_reason: str | None = None
-    result: str = "null"
-    """JSON."""
-    error_type: str = ""
-    error: str = ""
-
-
-class RunView(msgspec.Struct, frozen=True):
-    """How a run stands."""
-
-    run: str
-    workflow: str
-    status: RunStatus
-    steps_done: int
-    in_flight: tuple[str, ...]
-    in_doubt: tuple[str, ...] = ()
-    wake_at: int | None = None
-    waits_on: str | None = None
-    cancel_reason: str | None = None
-    result: str = "null"
-    """JSON."""
-    error_type: str = ""
-    error: str = ""
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether nothing more will happen."""
-        return self.status in CLOSED
-
-
-class NotOpenError(RunError):
-    """The run's code reported something after the run was closed: another life of it is at work."""
-
-    message = "run {run} is {status}: it takes no more facts"
-    run: str
-    status: str
-
-
-class NotInDoubtError(RunError):
-    """The step named is not in doubt."""
-
-    message = "step {step!r} of run {run} is not in doubt; in doubt are: {in_doubt}"
-    run: str
-    step: str
-    in_doubt: str
+_OF_ITSELF = (Note, EndRun, StartRun, ResumeRun, GetRun, EndChild, TellParent)
+"""What a run takes that goes on as another one; everything else is for the other."""
 
 
 class RunBehavior:
@@ -143,117 +71,55 @@ class RunBehavior:
 
     kind = "run"
     state_type = RunState
-    state_version = 1
+    state_version = 3
     events = RUN_EVENTS
 
     def initial(self, stream: StreamId) -> RunState:
         """Return the state of a run that nobody has started."""
         return RunState(stream.partition("/")[2])
 
-    def decide(self, state: RunState, command: Command, moment: Moment) -> Decision[Any]:
+    def decide(self, state: RunState, command: Command, moment: Moment) -> Decision[Any]:  # noqa: C901 - one case a command
         """Return what *command* leads to."""
+        if state.status == "continued" and not isinstance(command, _OF_ITSELF):
+            _check_is_here(state, command)
         match command:
             case Note(fact=fact):
                 return _note(state, fact)
+            case EndRun() | EndChild() | TellParent():
+                return _link(state, command, moment)
             case StartRun():
-                return _start(state, command)
+                return _start(state, command, moment)
             case ResumeRun(life=life):
-                return _resume(state, life)
+                return _resume(state, life, moment)
             case CancelRun(reason=reason):
                 return _cancel(_born(state), reason, moment)
+            case PauseRun() | UnpauseRun() | RetryRun():
+                return steer(_born(state), command, moment)
             case SettleStep():
                 return _settle(_born(state), command, moment)
+            case SendSignal():
+                state = _born(state)
+                return receive(state.run, shown_status(state), state.mailbox, command, moment)
+            case AnswerQuestion() | DecideApproval():
+                state = _born(state)
+                return answer(state.run, shown_status(state), state.mailbox, command, moment)
+            case FindEvent():
+                return find(shown_status(state), state.events, command, moment)
             case GetRun():
                 return Decision((), view(_born(state)))
             case _:
                 raise InternalError(detail=f"a run does not understand {type(command).__name__}")
 
-    def evolve(self, state: RunState, event: Event) -> RunState:  # noqa: C901 - one line an event
+    def evolve(self, state: RunState, event: Event) -> RunState:
         """Return the state after *event*."""
-        replace = msgspec.structs.replace
-        match event:
-            case StepStarted(step=step, tool=tool, effect=effect):
-                return replace(state, in_flight={**state.in_flight, step: Flight(tool, effect)})
-            case StepCompleted(step=step) | StepFailed(step=step) | StepCancelled(step=step):
-                return _step_ended(state, step)
-            case AttemptStarted(step=step, attempt=attempt):
-                return _in_flight(state, step, attempt=attempt, rests=False)
-            case AttemptFailed(step=step) | AttemptRefused(step=step) | AttemptDelayed(step=step):
-                return _survived(_in_flight(state, step, rests=True), step)
-            case StepInDoubt(step=step):
-                return _survived(_in_flight(state, step, in_doubt=True, rests=True), step)
-            case StepNotDone(step=step):
-                return _in_flight(state, step, in_doubt=False)
-            case TimerSet():
-                return replace(state, timers=state.timers + 1)
-            case TimerFired():
-                return replace(state, timers=state.timers - 1)
-            case RunStarted(workflow=workflow, digest=digest, life=life, deadline=deadline, conversation=conversation):
-                return replace(
-                    state,
-                    status="running",
-                    workflow=workflow,
-                    digest=digest,
-                    life=life,
-                    deadline=deadline,
-                    conversation=conversation,
-                )
-            case RunResumed():
-                return _resumed(state, event)
-            case RunSuspended():
-                return replace(state, life=0, crashes=0, suspects=(), was_alone=False)
-            case RunParked(wake_at=wake_at, waits_on=waits_on):
-                return replace(state, status="waiting", wake_at=wake_at, waits_on=waits_on, life=0)
-            case RunBlocked(kind=kind, account=account):
-                return replace(state, status="blocked", waits_on=ATTENTION, error_type=kind, error=account, life=0)
-            case RunCancelRequested(reason=reason):
-                return replace(state, cancel_reason=reason)
-            case RunCompleted(result=result):
-                return _closed(state, "completed", result=bytes(result).decode())
-            case RunFailed(error_type=error_type, error=error):
-                return _closed(state, "failed", error_type=error_type, error=error)
-            case RunCancelled(reason=reason):
-                return _closed(state, "cancelled", error=reason)
-            case _:
-                return state
+        return evolve(state, event)
 
     def index(self, state: RunState) -> Index:
         """Return whether the run is open work, when it wakes and what it waits on."""
-        return Index(state.status not in CLOSED and state.status != "unborn", state.wake_at, state.waits_on)
-
-
-def needs_solitude(state: RunState, life: int) -> bool:
-    """Return whether the run must not be resumed beside another suspect of crashes."""
-    return _is_suspect(state, life) and state.crashes + 1 >= CRASHES_BEFORE_ALONE
-
-
-def _is_suspect(state: RunState, life: int) -> bool:
-    # A life that was not ended by a suspension, a parking or an end was ended by a crash.
-    # One that is to be cancelled makes none of its steps again.
-    return state.life not in (0, life) and state.cancel_reason is None and bool(_dispatched(state))
-
-
-def _dispatched(state: RunState) -> tuple[str, ...]:
-    return tuple(step for step, flight in state.in_flight.items() if not flight.rests)
-
-
-def view(state: RunState) -> RunView:
-    """Return how the run stands."""
-    in_doubt = tuple(k for k, f in state.in_flight.items() if f.in_doubt)
-    return RunView(
-        run=state.run,
-        workflow=state.workflow,
-        status="running" if state.status == "unborn" else state.status,
-        steps_done=state.steps_done,
-        in_flight=tuple(state.in_flight),
-        in_doubt=in_doubt,
-        wake_at=state.wake_at,
-        waits_on=ATTENTION if in_doubt else state.waits_on,
-        cancel_reason=state.cancel_reason,
-        result=state.result,
-        error_type=state.error_type,
-        error=state.error,
-    )
+        if state.paused is not None and state.status != "blocked":
+            return Index(is_open=True, wake_at=state.deadline, waits_on=PAUSED)
+        is_open = owes(state) if state.status in CLOSED else state.status != "unborn"
+        return Index(is_open, state.wake_at, state.waits_on)
 
 
 def _born(state: RunState) -> RunState:
@@ -263,49 +129,89 @@ def _born(state: RunState) -> RunState:
 
 
 def _note(state: RunState, fact: RunFact) -> Decision[None]:
-    if state.status in CLOSED:
-        raise NotOpenError(run=state.run, status=state.status)
+    _check_takes_facts(state)
     return Decision((fact,), None)
 
 
-def _start(state: RunState, command: StartRun) -> Decision[RunView]:
+def _check_takes_facts(state: RunState) -> None:
+    if state.status in CLOSED:
+        raise NotOpenError(run=state.run, status=state.status)
+
+
+def _link(state: RunState, command: EndRun | EndChild | TellParent, moment: Moment) -> Decision[Any]:
+    match command:
+        case EndRun(fact=fact, told=told):
+            _check_takes_facts(state)
+            return Decision((fact,) if told is None else (fact, told), None)
+        case EndChild():
+            return end_child(state.children, shown_status(state), command, moment)
+        case TellParent():
+            return tell_parent(untold_parent(state))
+
+
+def _check_is_here(state: RunState, command: Command) -> None:
+    """Check that a command is for this run, and not for the one that it goes on as.
+
+    Raises:
+        RunContinuedError: it is for the other.
+    """
+    # A signal that it took itself must not come to the other as a new one.
+    if not (isinstance(command, SendSignal) and command.id in state.mailbox.ids):
+        raise RunContinuedError(run=state.run, following=state.continued_as)
+
+
+def _start(state: RunState, command: StartRun, moment: Moment) -> Decision[RunView]:
     if state.status == "unborn":
         started = RunStarted(
-            command.workflow, command.input, command.digest, command.life, command.deadline, command.conversation
-        )
-        return Decision((started,), view(state), (Launch(command.input, command.principal),))
+            command.workflow, command.input, command.digest, command.life, command.deadline, command.conversation,
+            command.forked_from, place=command.place, parent=command.parent, chain=command.chain,
+        )  # fmt: skip
+        launch = Launch(command.input, command.principal, command.forked_from is not None)
+        begin = launch if command.place is None else Enqueue(command.place, moment.now)
+        return Decision((started, *command.mail), view(state), (begin,))
     if state.workflow != command.workflow:
         raise RunConflictError(detail="", run=state.run, workflow=state.workflow, difference="another workflow")
     if state.digest != command.digest:
         raise RunConflictError(detail="", run=state.run, workflow=state.workflow, difference="other input")
+    if state.forked_from != command.forked_from:
+        raise RunConflictError(detail="", run=state.run, workflow=state.workflow, difference="another origin")
     return Decision((), view(state))
 
 
-def _resume(state: RunState, life: int) -> Decision[bool]:
+def _resume(state: RunState, life: int, moment: Moment) -> Decision[bool]:
     """Prepare a resume; a run that kills the process again and again is set apart, then parked."""
+    if is_held(state, moment.now):
+        # One that was paused before its code came to run left nothing behind that a crash could explain.
+        is_laid_down = state.status == "running" and state.life == life
+        return Decision((RunParked(state.deadline, PAUSED),) if is_laid_down else (), reply=False)
     if state.status in CLOSED or state.status == "unborn" or state.error_type == "poison":
         return Decision((), reply=False)
-    is_suspect = _is_suspect(state, life)
-    if is_suspect and state.was_alone:
+    may_have_killed = is_suspect(state, life)
+    if may_have_killed and state.was_alone:
         steps = ", ".join(state.suspects)
         account = f"the process died {state.crashes + 1} times in a row while it ran, the last time alone, in: {steps}"
         return Decision((RunBlocked("poison", account),), reply=False)
     is_alone = needs_solitude(state, life)
-    resumed = RunResumed(life, after_crash=is_suspect, is_alone=is_alone, in_flight=tuple(state.in_flight))
+    resumed = RunResumed(life, after_crash=may_have_killed, is_alone=is_alone, in_flight=tuple(state.in_flight))
     return Decision((resumed,), reply=True)
 
 
 def _cancel(state: RunState, reason: str, moment: Moment) -> Decision[bool]:
     if state.status in CLOSED:
         return Decision((), reply=False)
+    requested = RunCancelRequested(reason)
+    if state.status == "queued" and not state.retries:  # its code never ran
+        return Decision((requested, RunCancelled(reason)), reply=True, effects=(Interrupt(), Conclude()))
     if state.status == "blocked":  # its code cannot run, so there is nothing to wait for
-        return Decision((RunCancelRequested(reason), RunCancelled(reason)), reply=True)
+        withdrawn = tuple(QuestionWithdrawn(step, asked.id) for step, asked in state.mailbox.questions.items())
+        effects = (Conclude(), *state.events.leave(state.run))
+        return Decision((requested, *withdrawn, RunCancelled(reason)), reply=True, effects=effects)
     if state.cancel_reason is not None:
         return Decision((), reply=True)
-    if state.status != "waiting":
-        return Decision((RunCancelRequested(reason),), reply=True, effects=(Interrupt(),))
+    if state.status not in ("waiting", "queued"):
+        return Decision((requested,), reply=True, effects=(Interrupt(),))
     # A sleeper is due at once, so that the next life wakes it too, should this one end before the effect.
-    return Decision((RunCancelRequested(reason), RunParked(moment.now, None)), reply=True, effects=(Interrupt(),))
+    return Decision((requested, RunParked(moment.now, None)), reply=True, effects=(Interrupt(),))
 
 
 def _settle(state: RunState, command: SettleStep, moment: Moment) -> Decision[None]:
@@ -316,48 +222,3 @@ def _settle(state: RunState, command: SettleStep, moment: Moment) -> Decision[No
     if state.status != "waiting":
         return Decision((command.fact,), None, (Settled(command.step, command.fact),))
     return Decision((command.fact, RunParked(moment.now, None)), None, (Settled(command.step, command.fact),))
-
-
-def _step_ended(state: RunState, step: str) -> RunState:
-    left = dict(state.in_flight)
-    left.pop(step, None)
-    return _survived(msgspec.structs.replace(state, in_flight=left, steps_done=state.steps_done + 1), step)
-
-
-def _survived(state: RunState, step: str) -> RunState:
-    """Return the state after an attempt at *step* that the process did not die of."""
-    if not state.crashes or step not in state.suspects:
-        return state
-    suspects = tuple(s for s in state.suspects if s != step)
-    if suspects:
-        return msgspec.structs.replace(state, suspects=suspects)
-    return msgspec.structs.replace(state, suspects=(), crashes=0, was_alone=False)
-
-
-def _resumed(state: RunState, event: RunResumed) -> RunState:
-    return msgspec.structs.replace(
-        state,
-        status="running",
-        wake_at=None,
-        waits_on=None,
-        error_type="",
-        error="",
-        life=event.life,
-        suspects=_dispatched(state) if event.after_crash else (),
-        crashes=state.crashes + 1 if event.after_crash else 0,
-        was_alone=event.is_alone,
-    )
-
-
-def _in_flight(state: RunState, step: str, **changes: Any) -> RunState:
-    flight = state.in_flight.get(step)
-    if flight is None:
-        return state
-    changed = msgspec.structs.replace(flight, **changes)
-    return msgspec.structs.replace(state, in_flight={**state.in_flight, step: changed})
-
-
-def _closed(state: RunState, status: RunStatus, **changes: Any) -> RunState:
-    return msgspec.structs.replace(
-        state, status=status, in_flight={}, timers=0, wake_at=None, waits_on=None, life=0, **changes
-    )

@@ -10,21 +10,28 @@ import click
 
 from perdure.runtime.cli.artifacts import artifacts
 from perdure.runtime.cli.breakers import breakers
+from perdure.runtime.cli.checking import check
 from perdure.runtime.cli.exits import EXPLAINED, Exit, Failure, code_of
 from perdure.runtime.cli.logs import log, tail
 from perdure.runtime.cli.output import print_line, printable
+from perdure.runtime.cli.people import answer, questions, signal
+from perdure.runtime.cli.publishing import publish
+from perdure.runtime.cli.queues import queues
 from perdure.runtime.cli.reading import ps, show
 from perdure.runtime.cli.runs import resume, run
 from perdure.runtime.cli.servers import executor_server, sandbox_server, tool_server
 from perdure.runtime.cli.slots import slots
+from perdure.runtime.cli.starting import start
+from perdure.runtime.cli.steering import fork, pause, retry
 from perdure.runtime.cli.tools import tools
 from perdure.runtime.cli.upkeep import doctor, verify
 from perdure.runtime.cli.verdicts import cancel, settle
 from perdure.store.errors import PerdureError
 
 _COMMANDS = (
-    run, resume, ps, show, log, tail, settle, cancel, tools, breakers, slots, artifacts, verify, doctor,
-    tool_server, executor_server, sandbox_server,
+    run, start, resume, ps, show, log, tail, signal, publish, questions, answer, settle, cancel, pause, retry,
+    fork, queues, tools, breakers, slots,
+    artifacts, check, verify, doctor, tool_server, executor_server, sandbox_server,
 )  # fmt: skip
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code.value:<4} {text}" for code, text in EXPLAINED.items())
 

@@ -1,9 +1,8 @@
 """Calls of trajectories of which nobody knows what became of them: which there are, and a person's verdict on one.
 
-A verdict only records: it needs no machine, and works while nobody owns the log.
+A verdict only records: it needs no machine. A running owner of the log is told it, and hands it to whoever waits.
 """
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -14,10 +13,9 @@ from perdure.actors.slots.commands import SettleExecution
 from perdure.actors.slots.errors import SlotTransitionError
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.finding import find_trajectory
-from perdure.runtime.cli.hosting import log_to_stderr, recorder
 from perdure.runtime.cli.output import Column, clock_time, iso, print_json, print_line, print_table, short_id
+from perdure.runtime.cli.owner import act
 from perdure.runtime.cli.slot_standing import TRAJECTORY_PREFIX, summaries, what_runs
-from perdure.store.errors import StoreLockedError
 from perdure.store.reader import LogReader
 from perdure.store.records import StreamId
 
@@ -106,9 +104,8 @@ def settle_call(verdict: CallVerdict, db: Path, *, as_json: bool) -> None:
     """Record a verdict and say so.
 
     Raises:
-        Failure: another process owns the log, the call is not in doubt, or nothing says why.
+        Failure: the log's owner cannot be asked from here, the call is not in doubt, or nothing says why.
     """
-    log_to_stderr()
     if not verdict.because.strip():
         raise Failure("say how you know, --because TEXT: whoever reads the log will ask", Exit.USAGE)
     with LogReader.open(db) as reader:
@@ -120,15 +117,8 @@ def settle_call(verdict: CallVerdict, db: Path, *, as_json: bool) -> None:
     output = verdict.done if verdict.done is not None else verdict.failed or ""
     command = SettleExecution(call, is_done, output, verdict.because)
 
-    async def record() -> None:
-        async with recorder(db) as rt:
-            await rt.ask(stream, command, principal=verdict.who)
-
     try:
-        asyncio.run(record())
-    except StoreLockedError as error:
-        text = f"{error.path} is owned by {error.owner}, which alone may settle its calls: ask it in its application"
-        raise Failure(f"{text}, rt.trajectory({trajectory!r}).settle({call!r}, …), or stop it", Exit.OWNED) from error
+        act(db, lambda rt: rt.ask(stream, command, principal=verdict.who), "settle its calls")
     except SlotTransitionError as error:
         raise Failure(str(error), Exit.RUN) from error
     word = "done" if is_done else "failed"

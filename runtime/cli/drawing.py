@@ -6,7 +6,9 @@ from typing import Any, Final
 
 import msgspec
 
+from perdure.actors.workflows.defined.model import defined_by
 from perdure.runtime.cli.facts import ENDS, RUN_PREFIX
+from perdure.runtime.cli.outcomes import Step
 from perdure.runtime.cli.output import (
     STYLES,
     Column,
@@ -24,7 +26,7 @@ from perdure.runtime.cli.output import (
     size,
 )
 from perdure.runtime.cli.standing import ATTENTION, Standing
-from perdure.runtime.cli.timeline import Step, Timeline
+from perdure.runtime.cli.timeline import Timeline
 from perdure.store.reader import LogReader
 from perdure.store.records import Query, StreamSummary
 
@@ -79,11 +81,13 @@ def draw_run(
 def _head(timeline: Timeline, standing: Standing, now: int) -> Iterator[tuple[str, str, str]]:
     end = timeline.ended_at or now
     yield "run", timeline.run, "bold"
-    yield "workflow", timeline.workflow, ""
+    workflow, given = _asked(timeline)
+    yield "workflow", workflow, ""
     state = f"{standing.status} after {duration(end - timeline.started_at)}"
     if timeline.ended_at is None:
         state = f"{standing.status}, started {duration(end - timeline.started_at)} ago"
-        state += "" if standing.status in ATTENTION else f"; {standing.waits_for}"
+        waits = "for " if standing.status == "waiting" else ""
+        state += "" if standing.status in ATTENTION else f"; {waits}{standing.waits_for}"
     yield "status", state, STYLES.get(standing.status, "")
     yield "started", clock_time(timeline.started_at), ""
     if timeline.ended_at is not None:
@@ -91,7 +95,17 @@ def _head(timeline: Timeline, standing: Standing, now: int) -> Iterator[tuple[st
     if timeline.deadline is not None:
         yield "deadline", clock_time(timeline.deadline), ""
     yield "steps", f"{standing.steps_done} done, {standing.in_flight} in flight; {count(timeline.events, 'event')}", ""
-    yield "input", _value(timeline.input), ""
+    yield "input", _value(given), ""
+
+
+def _asked(timeline: Timeline) -> tuple[str, msgspec.Raw]:
+    """Return what is run and with what; of a definition, which its run carries along, only what kind it is."""
+    given = msgspec.json.decode(timeline.input)
+    definition = defined_by(timeline.workflow, given)
+    if definition is None:
+        return timeline.workflow, timeline.input
+    kind = f"{definition.get('pattern')}, {count(len(definition['steps']), 'step')}"
+    return f"{timeline.workflow} ({kind})", msgspec.Raw(msgspec.json.encode(given["data"]))
 
 
 def _value(raw: msgspec.Raw) -> str:
@@ -157,7 +171,7 @@ class _Rows:
                 return step.what
 
     def _took(self, step: Step) -> str:
-        if step.what in ("branches", "value"):
+        if step.what in ("branches", "value", "fact"):
             return ""
         if step.ended_at is not None:
             return duration(step.ended_at - step.at)

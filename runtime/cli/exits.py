@@ -7,6 +7,7 @@ import click
 
 from perdure.actors.slots.errors import ResetFailedError, SlotTransitionError, StaleLeaseError
 from perdure.actors.workflows.errors import RunError, UnknownRunError, UnknownWorkflowError
+from perdure.runtime.control.errors import OwnerUnreachableError
 from perdure.store.errors import (
     LogNotFoundError,
     NotALogError,
@@ -66,7 +67,7 @@ class Failure(click.ClickException):
 def code_of(error: PerdureError) -> Exit:
     """Return the exit code of a command that ended with *error*."""
     match error:
-        case StoreLockedError():
+        case StoreLockedError() | OwnerUnreachableError():
             return Exit.OWNED
         case _ if isinstance(error, _ASKED_WRONGLY):
             return Exit.USAGE

@@ -3,8 +3,9 @@
 Unknown events and unknown fields are nothing special: a log of a newer or another application is listed as well.
 """
 
+import contextlib
 import re
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -12,7 +13,26 @@ from perdure.store.records import Recorded
 
 RUN_PREFIX: Final = "run/"
 _NO_PLACE: Final = re.compile(r"\d+ calls run and \d+ wait")
-ENDS: Final = frozenset({"run-completed", "run-failed", "run-cancelled"})
+ENDS: Final = frozenset({"run-completed", "run-failed", "run-cancelled", "run-continued"})
+
+
+class ForkedFrom(msgspec.Struct, frozen=True):
+    """Of a fork: the run that it takes over from."""
+
+    run: str
+
+
+class StartedBy(msgspec.Struct, frozen=True):
+    """Of a child: the run and the step that started it."""
+
+    run: str
+    step: str = ""
+
+
+class GoesOnFor(msgspec.Struct, frozen=True):
+    """Of a run in a chain: the one before it."""
+
+    before: str
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -23,6 +43,8 @@ class Facts(msgspec.Struct, frozen=True):
     kind: str = ""
     tool: str = ""
     effect: str = ""
+    name: str = ""
+    text: str = ""
     workflow: str = ""
     attempt: int = 1
     micros: int = 0
@@ -47,8 +69,23 @@ class Facts(msgspec.Struct, frozen=True):
     wake_at: int | None = None
     waits_on: str | None = None
     deadline: int | None = None
+    forked_from: ForkedFrom | None = None
+    parent: StartedBy | None = None
+    chain: GoesOnFor | None = None
+    run: str = ""
+    events: str = ""
+    event: str = ""
+    id: str = ""
+    listens: tuple[str, ...] = ()
+    next: str = ""
+    version: int = 0
+    given_up: tuple[str, ...] = ()
+    status: str = ""
+    is_awaited: bool = True
     count: int = 0
     failed: int = 0
+    winner: int = 0
+    left: int = 0
     life: int = 0
     after_crash: bool = False
     is_alone: bool = False
@@ -57,20 +94,35 @@ class Facts(msgspec.Struct, frozen=True):
     result: msgspec.Raw = msgspec.Raw(b"null")
     arguments: msgspec.Raw = msgspec.Raw(b"null")
     value: msgspec.Raw = msgspec.Raw(b"null")
+    answer: msgspec.Raw = msgspec.Raw(b"null")
+    data: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _decode = msgspec.json.Decoder(Facts).decode
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 NONE: Final = Facts()
 
 
 def facts_of(event: Recorded) -> Facts:
-    """Return what *event* says; nothing when it is erased, or when its fields are of other types."""
+    """Return what *event* says; nothing when it is erased. A field of another type, null for one, has its default."""
     if event.data is None:
         return NONE
     try:
         return _decode(event.data)
     except msgspec.MsgspecError:
+        return _what_fits(event.data)
+
+
+def _what_fits(data: str) -> Facts:
+    known: dict[str, Any] = {}
+    try:
+        for name, value in _fields(data).items():
+            with contextlib.suppress(msgspec.MsgspecError):
+                if name in Facts.__struct_fields__:
+                    known[name] = getattr(_decode(b"{%s:%s}" % (msgspec.json.encode(name), bytes(value))), name)
+    except msgspec.MsgspecError:
         return NONE
+    return Facts(**known)
 
 
 def refuser(facts: Facts) -> str:

@@ -1,10 +1,8 @@
 """An operator's word on a circuit: open, close, disable, auto. They need no application code.
 
-They record what is said, as the owner of the log would, and so work while nobody owns it; its owner has to be asked in
-its own application.
+A running owner of the log is asked to move its circuit; where there is none, they record what is said as it would.
 """
 
-import asyncio
 from pathlib import Path
 from typing import Final
 
@@ -15,10 +13,9 @@ from perdure.actors.tools.breaker import Command as Forcing
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.fleet import TOOL_PREFIX, check_known
 from perdure.runtime.cli.folding import newest
-from perdure.runtime.cli.hosting import log_to_stderr, recorder
 from perdure.runtime.cli.options import db_option, json_option, login
 from perdure.runtime.cli.output import print_json, print_line, printable
-from perdure.store.errors import StoreLockedError
+from perdure.runtime.cli.owner import act
 from perdure.store.reader import LogReader
 from perdure.store.records import StreamId
 
@@ -49,7 +46,6 @@ class _Word(msgspec.Struct, frozen=True):
 
 
 def _force(word: _Word, db: Path, *, as_json: bool) -> None:
-    log_to_stderr()
     if not word.because.strip():
         raise Failure("--because is empty: say why, whoever reads the log will ask", Exit.USAGE)
     with LogReader.open(db) as reader:
@@ -57,19 +53,14 @@ def _force(word: _Word, db: Path, *, as_json: bool) -> None:
             check_known(reader, word.circuit)
     tool, _, conversation = word.circuit.partition("@")
 
-    async def record() -> bool:
-        async with recorder(db) as rt:
-            return await rt.force_circuit(
-                tool, word.to, because=word.because, who=word.who, conversation=conversation or None
-            )
-
-    try:
-        has_changed = asyncio.run(record())
-    except StoreLockedError as error:
-        text = f"{error.path} is owned by {error.owner}, which alone may move its circuits"
-        how = f"ask it in its application, rt.force_circuit({tool!r}, {word.to!r}, because=…), or stop it"
-        raise Failure(f"{text}: {how}", Exit.OWNED) from error
-    _say(word, db, has_changed=has_changed, as_json=as_json)
+    acted = act(
+        db,
+        lambda rt: rt.force_circuit(
+            tool, word.to, because=word.because, who=word.who, conversation=conversation or None
+        ),
+        "move its circuits",
+    )
+    _say(word, db, has_changed=acted.answer, as_json=as_json)
 
 
 def _say(word: _Word, db: Path, *, has_changed: bool, as_json: bool) -> None:

@@ -60,14 +60,19 @@ def check_log(db: Path) -> None:
 @asynccontextmanager
 async def host(db: Path, application: Application) -> AsyncGenerator[Runtime]:
     """Open the log with an application's code; nothing is resumed before it is asked for."""
-    async with Runtime(db, tools=application.tools, workflows=application.workflows, resume=False) as rt:
+    async with Runtime(db, resume=False, **application.parts) as rt:
         yield rt
+
+
+def unopened(db: Path, application: Application) -> Runtime:
+    """Return a runtime with an application's code that nobody has opened."""
+    return Runtime(db, **application.parts)
 
 
 @asynccontextmanager
 async def recorder(db: Path, application: Application | None = None) -> AsyncGenerator[Runtime]:
     """Open the log to record what is asked for; no code of any run is run, now or while it is open."""
-    tools, workflows = ((), ()) if application is None else (application.tools, application.workflows)
-    settings = Settings(max_active_runs=0)
-    async with Runtime(db, tools=tools, workflows=workflows, resume=False, settings=settings) as rt:
+    parts = {} if application is None else application.parts
+    settings = Settings(max_active_runs=0, socket=False)  # gone again before anybody could ask it
+    async with Runtime(db, resume=False, settings=settings, **parts) as rt:
         yield rt

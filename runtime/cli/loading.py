@@ -5,18 +5,25 @@ Everything is read before a log is opened: while one is, no file of its may be o
 """
 
 import importlib.util
+import inspect
 import json
 import sys
 import traceback
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, Final, cast
 
 import click
 import msgspec
 
 from perdure.actors.tools.definition import Tool
+from perdure.actors.workflows.agents.agent import Agent
+from perdure.actors.workflows.defined.known import Known
+from perdure.actors.workflows.defined.model import WorkflowDefinition
+from perdure.actors.workflows.defined.registry import Workflows
 from perdure.actors.workflows.definition import Workflow
+from perdure.actors.workflows.queue import Queue
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.store.errors import PerdureError, UsageError
 
@@ -29,8 +36,21 @@ class Application(msgspec.Struct, frozen=True):
     path: Path
     tools: list[Tool[..., Any]]
     workflows: list[Workflow[..., Any]]
+    """Functions, and definitions, which have been checked."""
     names: dict[str, Workflow[..., Any]]
     """The workflows by the names that the file gives them, and by those that the log knows."""
+    agents: list[Agent] = []
+    queues: list[Queue] = []
+    functions: dict[str, Callable[..., Any]] = {}
+    """What definitions may name as predicates and reducers: the file's functions by their names."""
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What a runtime is to have of it."""
+        return {
+            "tools": self.tools, "workflows": self.workflows, "agents": self.agents, "queues": self.queues,
+            "predicates": self.functions, "reducers": self.functions,
+        }  # fmt: skip
 
     def workflow(self, name: str | None) -> Workflow[..., Any]:
         """Return the workflow of that name; without one, the only one.
@@ -40,7 +60,8 @@ class Application(msgspec.Struct, frozen=True):
         """
         there_are = ", ".join(sorted(workflow.name for workflow in self.workflows))
         if not there_are:
-            raise UsageError(f"{self.path} has no workflow: decorate an async function with @workflow")
+            how = "decorate an async function with @workflow, or write a WorkflowDefinition"
+            raise UsageError(f"{self.path} has no workflow: {how}")
         if name is None and len(self.workflows) == 1:
             return self.workflows[0]
         if name is None:
@@ -59,29 +80,58 @@ def split_target(target: str) -> tuple[Path, str | None]:
 
 
 def load(path: Path) -> Application:
-    """Import the file at *path* and return the tools and workflows found in it.
+    """Import the file at *path* and return what is found in it.
+
+    Tools, workflows, definitions, agents and queues are found as values of its variables, also in lists; a predicate or
+    a reducer that a definition names is the function of that name.
 
     Raises:
-        Failure: there is no such file, or its own code raised; the traceback begins in it.
+        Failure: there is no such file, its own code raised (the traceback begins in it), or a definition has faults.
     """
     if not path.is_file():
         raise Failure(f"there is no file {path}", Exit.USAGE)
-    module = _import(path.resolve())
-    tools: dict[int, Tool[..., Any]] = {}
-    workflows: dict[int, Workflow[..., Any]] = {}
+    found = vars(_import(path.resolve()))
+    tools: list[Tool[..., Any]] = _distinct(found, Tool)
+    agents: list[Agent] = _distinct(found, Agent)
+    functions = {name: value for name, value in found.items() if _may_be_named(value)}
+    known = Known(
+        agents={agent.name: agent for agent in agents},
+        tools={tool.name: tool for tool in tools},
+        predicates=functions,
+        reducers=functions,
+    )
+    try:
+        workflows = Workflows([*_distinct(found, Workflow), *_distinct(found, WorkflowDefinition)], known)
+    except PerdureError as error:
+        raise Failure(f"{path} cannot be loaded: {error}", Exit.USAGE) from error
+    names = dict(workflows) | _by_variable(found, workflows)
+    return Application(path, tools, list(workflows.values()), names, agents, _distinct(found, Queue), functions)
+
+
+def _distinct(found: dict[str, Any], kind: type[Any]) -> list[Any]:
+    """Return the values of a kind, once each, in the order of the file."""
+    return list({id(value): value for value in _values(found) if isinstance(value, kind)}.values())
+
+
+def _values(found: dict[str, Any]) -> Iterator[Any]:
+    for value in found.values():
+        yield value
+        if isinstance(value, (list, tuple)):
+            yield from cast("Sequence[Any]", value)
+
+
+def _may_be_named(value: Any) -> bool:
+    return isinstance(value, FunctionType) and not inspect.iscoroutinefunction(value)
+
+
+def _by_variable(found: dict[str, Any], workflows: Workflows) -> dict[str, Workflow[..., Any]]:
+    """Return the workflows by the variables of the file."""
     by_variable: dict[str, Workflow[..., Any]] = {}
-    for name, value in vars(module).items():
-        match value:
-            case Workflow():
-                workflow = cast("Workflow[..., Any]", value)
-                workflows[id(workflow)] = by_variable[name] = workflow
-            case Tool():
-                tool = cast("Tool[..., Any]", value)
-                tools[id(tool)] = tool
-            case _:
-                pass
-    names = {workflow.name: workflow for workflow in workflows.values()} | by_variable
-    return Application(path, list(tools.values()), list(workflows.values()), names)
+    for name, value in found.items():
+        if isinstance(value, (Workflow, WorkflowDefinition)):
+            known_as = value.id if isinstance(value, WorkflowDefinition) else value.name
+            by_variable[name] = workflows[known_as]
+    return by_variable
 
 
 def _import(path: Path) -> ModuleType:
@@ -147,7 +197,9 @@ def read_json(given: str, option: str) -> Any:
     try:
         return msgspec.json.decode(given)
     except msgspec.DecodeError as error:
-        raise Failure(f"{option} is no JSON: {_place(given, error)}", Exit.USAGE) from error
+        what = "the value" if option == "JSON" else option
+        hint = "; a text stands in quotes of its own: '\"text\"'" if given.isidentifier() else ""
+        raise Failure(f"{what} is no JSON: {_place(given, error)}{hint}", Exit.USAGE) from error
 
 
 def _read(given: str, db: Path) -> tuple[str | bytes, str]:

@@ -16,7 +16,7 @@ from perdure.runtime.cli.events import print_event
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.facts import RUN_PREFIX, run_of
 from perdure.runtime.cli.finding import find_run
-from perdure.runtime.cli.options import Moment, db_option, json_option
+from perdure.runtime.cli.options import Moment, Number, db_option, json_option
 from perdure.runtime.cli.output import Column, print_json, print_table
 from perdure.store.reader import LogReader
 from perdure.store.records import Query, Recorded, StreamId, StreamSummary, stream_id
@@ -77,9 +77,9 @@ def _which(function: F) -> F:
 @click.option("--correlation", metavar="ID", help="Of what this run, or this call outside of runs, led to.")
 @click.option("--since", type=Moment(), metavar="TIME", help="Not before: 2026-11-21T08:15, or 10m, 2h, 3d ago.")
 @click.option("--until", type=Moment(), metavar="TIME", help="Not after.")
-@click.option("--after", type=click.IntRange(min=0), metavar="POSITION", help="Only later positions.")
-@click.option("--to", type=click.IntRange(min=0), metavar="POSITION", help="Only up to this position.")
-@click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the last N of them.")
+@click.option("--after", type=Number(min=0), metavar="POSITION", help="Only later positions.")
+@click.option("--to", type=Number(min=0), metavar="POSITION", help="Only up to this position.")
+@click.option("--last", type=Number(min=1), metavar="N", help="Only the last N of them.")
 @click.option("--sql", metavar="QUERY", help="The result of a SELECT, in place of events; see the view `log`.")
 @click.option("--blob", metavar="SHA256", help="The large value of this hash, as it is, in place of events.")
 @json_option
@@ -161,9 +161,9 @@ def _jsonable(value: object) -> object:
 @click.command(short_help="Follow the log.")
 @db_option
 @_which
-@click.option("--after", type=click.IntRange(min=0), metavar="POSITION", help="Begin after this position.")
-@click.option("-n", "--last", default=10, show_default=True, type=click.IntRange(min=0), help="Begin with the last N.")
-@click.option("--count", "most", type=click.IntRange(min=1), metavar="N", help="End after N events.")
+@click.option("--after", type=Number(min=0), metavar="POSITION", help="Begin after this position.")
+@click.option("-n", "--last", default=10, show_default=True, type=Number(min=0), help="Begin with the last N.")
+@click.option("--count", "most", type=Number(min=1), metavar="N", help="End after N events.")
 @json_option
 def tail(*, db: Path, most: int | None, as_json: bool, **which: Any) -> None:
     """Print events as they are committed, by whichever process; ends with Ctrl-C."""

@@ -109,6 +109,6 @@ async def _operator(db: Path, backend: Backend, *, allow_network: bool) -> Async
     config = ExecutorConfig(
         allow_network=allow_network, idle_seconds=_NEVER_SECONDS, health_seconds=_NEVER_SECONDS, batch_window_ms=0
     )
-    settings = Settings(max_active_runs=0)
+    settings = Settings(max_active_runs=0, socket=False)
     async with Runtime(db, resume=False, settings=settings, sandbox=backend, executor=config) as rt:
         yield rt

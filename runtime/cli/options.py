@@ -14,6 +14,9 @@ from perdure.runtime.cli.exits import Exit, Failure
 F = TypeVar("F", bound=Callable[..., Any])
 
 _AGO: Final = re.compile(r"(\d+(?:\.\d+)?)(s|m|min|h|d|w)")
+_MOST: Final = 2**63 - 1
+_LONGEST: Final = 10**17
+"""Some three thousand years in microseconds: longer ago than any log."""
 _SECONDS: Final = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -30,11 +33,19 @@ class Moment(click.ParamType[int]):
         if isinstance(value, int):
             return value
         if ago := _AGO.fullmatch(value):
-            return _micros(self._now().astimezone()) - int(float(ago[1]) * _SECONDS[ago[2]] * 1_000_000)
+            return _micros(self._now().astimezone()) - min(int(float(ago[1]) * _SECONDS[ago[2]] * 1_000_000), _LONGEST)
         try:
             return _micros(datetime.fromisoformat(value).astimezone())
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is no time: write 2026-11-21T08:15:02, or how long ago: 90s, 10m, 2h, 3d", param, ctx)
+
+
+class Number(click.IntRange):
+    """A whole number; one that is larger than any position, or any count, stands for the largest."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number, which fits what SQLite takes."""
+        return min(super().convert(value, param, ctx), _MOST)
 
 
 def _micros(moment: datetime) -> int:

@@ -23,7 +23,8 @@ from rich.text import Text
 STYLES: Final = {
     "running": "cyan", "in flight": "cyan", "retrying": "yellow", "sleeping": "blue", "queued": "blue", "due": "blue",
     "suspended": "blue", "interrupted": "yellow", "cancelling": "yellow", "in doubt": "bold magenta",
-    "blocked": "bold magenta", "completed": "green", "done": "green", "failed": "bold red", "cancelled": "yellow",
+    "blocked": "bold magenta", "completed": "green", "continued": "green", "done": "green", "failed": "bold red",
+    "cancelled": "yellow",
     "damaged": "bold red", "ok": "green", "warning": "yellow", "problem": "bold red",
     "closed": "green", "half_open": "yellow", "open": "bold red", "forced open": "bold red", "disabled": "yellow",
     "waiting": "blue", "available": "green", "acquired": "cyan", "executing": "cyan", "releasing": "yellow",
@@ -41,6 +42,8 @@ _KIBI: Final = 1024
 _SIZES: Final = ("KiB", "MiB", "GiB", "TiB")
 _UNITS: Final = (("d", 86_400, "h", 3_600), ("h", 3_600, "min", 60), ("min", 60, "s", 1))
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST: Final = (datetime(9999, 12, 30, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+"""What comes after it in a log, such as a limit that means for ever, has no date that could be shown."""
 _CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {
     ord("\n"): " ↵ ", ord("\t"): " ", 0x202A: "\\u202a", 0x202B: "\\u202b", 0x202D: "\\u202d", 0x202E: "\\u202e",
 }  # fmt: skip
@@ -239,7 +242,7 @@ def clock_time(micros: int, *, now: int | None = None, precise: bool = False) ->
 
 
 def _local(micros: int) -> datetime:
-    return (_EPOCH + timedelta(microseconds=micros)).astimezone()
+    return (_EPOCH + timedelta(microseconds=min(micros, _LAST))).astimezone()
 
 
 def duration(micros: int) -> str:

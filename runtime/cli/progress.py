@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from perdure.actors.workflows.children import CHILD
 from perdure.runtime.cli.facts import ENDS, RUN_PREFIX, Facts, facts_of, run_of
 from perdure.runtime.cli.output import clock_time, count, duration, shorten
 from perdure.store.records import Recorded
@@ -90,6 +91,8 @@ class Progress:
             self.ended[run] = event.type
             error = f": {facts.error_type}: {facts.error}" if event.type == "run-failed" else ""
             reason = f": {facts.reason}" if event.type == "run-cancelled" else ""
+            if event.type == "run-continued":
+                return f"goes on as {facts.run}"
             return f"{event.type.removeprefix('run-')}{shorten(error + reason, _ERROR_WIDTH)}"
         match event.type:
             case "run-resumed":
@@ -99,9 +102,9 @@ class Progress:
             case "run-parked":
                 self._forget(run)
                 self.parked[run] = facts.wake_at
-                if facts.waits_on is not None:
+                if facts.waits_on is not None and facts.waits_on != CHILD:
                     self.attention[run] = facts.waits_on
-                elif facts.wake_at is not None:
+                elif facts.wake_at is not None and facts.wake_at > event.at:
                     wake = clock_time(facts.wake_at, now=event.at)
                     left = duration(facts.wake_at - event.at)
                     hint = "" if self.run is None else "; Ctrl-C leaves it in the log"
@@ -111,6 +114,18 @@ class Progress:
                 self._forget(run)
                 self.attention[run] = f"{facts.kind}: {facts.account}"
                 return f"blocked, {facts.kind}: {facts.account}"
+            case _:
+                return self._steered(run, event.type, facts)
+
+    def _steered(self, run: str, kind: str, facts: Facts) -> str | None:
+        match kind:
+            case "run-paused":
+                if run in self.parked:
+                    self.attention[run] = "resume"
+                return f"paused: {facts.reason}"
+            case "run-unpaused":
+                self.attention.pop(run, None)
+                return "paused no more"
             case "run-cancel-requested":
                 return f"is being cancelled: {facts.reason}"
             case _:
@@ -137,6 +152,8 @@ class Progress:
                 self.sleeps[key] = facts.due or event.at
                 if self.sleeps[key] - event.at >= _WORTH_SAYING:
                     return f"{facts.step} for {duration(self.sleeps[key] - event.at)}"
+            case "question-asked":
+                return shorten(f"{facts.step} asks: {facts.text}", _ERROR_WIDTH)
             case "timer-fired":
                 self.sleeps.pop(key, None)
             case _:

@@ -15,7 +15,7 @@ import msgspec
 from perdure.runtime.cli.doubts import doubt_object, print_doubts, read_doubts
 from perdure.runtime.cli.drawing import draw_run, timeline_of
 from perdure.runtime.cli.finding import find_run
-from perdure.runtime.cli.options import db_option, json_option
+from perdure.runtime.cli.options import Number, db_option, json_option
 from perdure.runtime.cli.output import (
     Column,
     age,
@@ -42,7 +42,7 @@ AND data->>'$.effect' = 'irreversible'
 @db_option
 @click.option("--attention", is_flag=True, help="Only what needs a person: what is in doubt, blocked runs.")
 @click.option("--all", "everything", is_flag=True, help="Runs that have ended, too.")
-@click.option("--limit", default=1000, show_default=True, type=click.IntRange(min=1), help="List at most so many.")
+@click.option("--limit", default=1000, show_default=True, type=Number(min=1), help="List at most so many.")
 @json_option
 def ps(*, db: Path, attention: bool, everything: bool, limit: int, as_json: bool) -> None:
     """List open runs, what each of them waits for, and who owns the log.
@@ -71,6 +71,7 @@ def ps(*, db: Path, attention: bool, everything: bool, limit: int, as_json: bool
     if is_terminal(sys.stdout):
         owned = f"owned by {owner.text}" if owner.is_there else "owned by nobody"
         more = f"; stopped at --limit {limit}" if len(found) == limit else ""
+        more += "" if found or everything or attention else " is open, --all lists those that have ended"
         print_line(f"{count(len(found), 'run')}{more}; the log is {owned}", "dim")
     if lost is not None:
         print_line(lost, "yellow", error=True)

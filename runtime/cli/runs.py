@@ -10,51 +10,37 @@ from collections.abc import Callable, Coroutine
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import msgspec
 
-from perdure.actors.kernel.payloads import Redaction
-from perdure.actors.workflows.definition import Workflow
-from perdure.actors.workflows.run import RunView
+from perdure.actors.workflows.children import CHILD
+from perdure.actors.workflows.mailbox import ANSWER, SIGNAL
+from perdure.actors.workflows.state import RunView
+from perdure.actors.workflows.subscriptions import EVENT
 from perdure.runtime.app import Runtime
 from perdure.runtime.cli.exits import Exit, Failure
-from perdure.runtime.cli.facts import RUN_PREFIX
-from perdure.runtime.cli.hosting import check_log, host, log_to_stderr, recorder
-from perdure.runtime.cli.loading import Application, load, read_input, split_target
-from perdure.runtime.cli.options import db_option, json_option
-from perdure.runtime.cli.output import aside, now_micros, print_json, print_line, print_result
+from perdure.runtime.cli.facts import RUN_PREFIX, facts_of
+from perdure.runtime.cli.hosting import check_log, host, log_to_stderr
+from perdure.runtime.cli.loading import Application, load
+from perdure.runtime.cli.options import db_option, json_option, login
+from perdure.runtime.cli.output import aside, count, now_micros, print_json, print_line, print_result
 from perdure.runtime.cli.progress import Progress
 from perdure.runtime.cli.standing import Standing, read_run, read_runs
+from perdure.runtime.cli.starting import Request, come_back, record, requested
+from perdure.runtime.cli.steering import unpause
 from perdure.runtime.cli.stopping import Stop, say_stopping
 from perdure.runtime.cli.summary import print_summary, say_what_is_open
 from perdure.runtime.cli.watching import REFRESH_SECONDS, Watcher, watching
 from perdure.runtime.options import OptionValues
-from perdure.runtime.settings import Settings
 from perdure.store.reader import LogReader
 from perdure.store.records import Query, StreamId
 
-
-class Request(msgspec.Struct, frozen=True):
-    """What `run` was asked for, checked as far as it can be without the log."""
-
-    db: Path
-    application: Application
-    workflow: Workflow[..., Any]
-    data: bytes
-    run: str | None
-    as_json: bool
-
-    @property
-    def how_to_go_on(self) -> str:
-        """The command that brings the run back."""
-        return come_back(self.application.path, self.db)
-
-
-def come_back(file: Path, db: Path) -> str:
-    """Return the command that goes on with what is open."""
-    return f"perdure resume {file} --db {db}"
+_SENT: Final[dict[str | None, tuple[str, str]]] = {
+    SIGNAL: ("a signal", "perdure signal {run} NAME"), EVENT: ("an event", "perdure publish TYPE"),
+}  # fmt: skip
+"""What a run may wait for that anybody can send, and how."""
 
 
 @click.command(short_help="Start a run and print its result.")
@@ -75,30 +61,8 @@ def run(
     WORKFLOW may be left out where the file has only one. The log is created when it is not there. The run's id comes
     first, on stderr; progress goes there, too. Ctrl-C stops in good order and says how to go on; twice stops at once.
     """
-    path, name = split_target(target)
-    arguments = read_input(given, db)
-    log_to_stderr()
-    with aside():
-        application = load(path)
-    workflow = application.workflow(name)
-    data = workflow.encode_input((), arguments, Redaction(Settings().redacted_keys))
-    request = Request(db, application, workflow, data, run_id, as_json)
-    ctx.exit(asyncio.run(_run_watched(request) if is_watched else _run_detached(request)))
-
-
-async def _run_detached(request: Request) -> Exit:
-    async with recorder(request.db, request.application) as rt:
-        handle = await rt.start_run(request.workflow, request.data, OptionValues(id=request.run))
-    with LogReader.open(request.db) as reader:
-        stream = reader.stream(StreamId(RUN_PREFIX + handle.id))
-        assert stream is not None  # noqa: S101 - it was started a moment ago
-        standing = read_run(reader, stream, now=now_micros())
-    if request.as_json:
-        print_json({"run": handle.id, "workflow": request.workflow.name, "status": standing.status})
-    else:
-        print_line(handle.id)
-        print_line(f"{standing.status}: recorded, and its code runs with: {request.how_to_go_on}", error=True)
-    return Exit.OK
+    request = requested(target, db, given, run_id, as_json=as_json)
+    ctx.exit(asyncio.run(_run_watched(request)) if is_watched else record(request))
 
 
 async def _run_watched(request: Request) -> Exit:
@@ -115,7 +79,7 @@ async def _run_watched(request: Request) -> Exit:
             sys.stdout.write(printed.getvalue())
             with watching(Progress(handle.id), request.workflow.name) as watcher:
                 await _watch(stop, watcher, _follow_run(rt, watcher, handle.id, after))
-            view = await handle.status()
+            view = await rt.run(watcher.progress.run or handle.id).status()
             is_over = view.is_closed or _needs_somebody(view)
             if not is_over:
                 # Not progress.in_flight: what is shown may be a moment behind what has begun.
@@ -128,34 +92,57 @@ async def _run_watched(request: Request) -> Exit:
 
 
 def _needs_somebody(view: RunView) -> bool:
-    return view.status == "blocked" or view.waits_on is not None
+    return view.status == "blocked" or view.waits_on not in (None, CHILD)
 
 
 async def _follow_run(rt: Runtime, watcher: Watcher, run: str, after: int) -> None:
     """Return when the run has ended, or when only somebody can move it."""
     progress = watcher.progress
     view = await rt.run(run).status()
+    while view.continued_as is not None:
+        run = progress.run = view.continued_as
+        view = await rt.run(run).status()
     if view.is_closed:
         return
     progress.done = view.steps_done
-    await rt.resume(run)
-    if any(left.id == run and left.waits_on is not None for left in await rt.waiting()):
+    await _resume_family(rt, run)
+    if any(left.id == run and left.waits_on not in (None, CHILD) for left in await rt.waiting()):
         return  # it did not come back: it is parked as poison, or waits for somebody again
     async for event in rt.tail(after):
         if progress.concerns(event):
             watcher.add(event)
-            if run in progress.ended or run in progress.attention:
+            if event.type == "run-continued":
+                run = progress.run = facts_of(event).run
+            elif run in progress.ended or run in progress.attention:
                 return
 
 
+async def _resume_family(rt: Runtime, run: str) -> None:
+    """Bring back a run, or what it goes on as, and the children that it waits for."""
+    view = await rt.run(run).status()
+    if view.continued_as is not None:
+        await _resume_family(rt, view.continued_as)
+    elif not view.is_closed:
+        await rt.resume(run)
+        for child in view.children:
+            await _resume_family(rt, child)
+
+
+def _code(view: RunView) -> Exit:
+    if view.waits_on in (ANSWER, SIGNAL, EVENT) or (view.status == "paused" and not view.in_doubt):
+        return Exit.WAITS
+    return Exit.OK if view.status == "completed" else Exit.RUN
+
+
 def _tell(request: Request, view: RunView) -> Exit:
-    code = Exit.OK if view.status == "completed" else Exit.RUN
+    code = _code(view)
     if request.as_json:
         answer: dict[str, Any] = {"run": view.run, "workflow": view.workflow, "status": view.status}
         if view.status == "completed":
             answer["result"] = msgspec.Raw(view.result.encode())
         else:
             answer |= {"error_type": view.error_type, "error": view.error, "in_doubt": view.in_doubt}
+            answer |= {"questions": view.questions} if view.questions else {}
         print_json(answer)
         return code
     match view.status:
@@ -168,6 +155,16 @@ def _tell(request: Request, view: RunView) -> Exit:
             raise Failure(f"run {view.run} was cancelled: {view.error}", code)
         case "blocked":
             raise Failure(f"run {view.run} is blocked ({view.error_type}): {view.error}", code)
+        case "paused" if not view.in_doubt:
+            how = f"perdure resume {view.run} --db {request.db}; then {request.how_to_go_on}"
+            raise Failure(f"run {view.run} is paused: {view.paused}: {how}", code)
+        case _ if view.questions and not view.in_doubt:
+            how = f"perdure answer {view.questions[0]} JSON --db {request.db}; then {request.how_to_go_on}"
+            raise Failure(f"run {view.run} waits for {count(len(view.questions), 'answer')}: {how}", code)
+        case _ if view.waits_on in _SENT:
+            what, command = _SENT[view.waits_on]
+            how = f"{command.format(run=view.run)} JSON --db {request.db}; then {request.how_to_go_on}"
+            raise Failure(f"run {view.run} waits for {what}: {how}", code)
         case _:
             keys = ", ".join(view.in_doubt)
             how = f"perdure settle {view.run} {keys} --db {request.db} --done JSON | --not-done | --failed TEXT"
@@ -177,16 +174,24 @@ def _tell(request: Request, view: RunView) -> Exit:
 # resume
 
 
-@click.command(short_help="Bring back open runs and wait for them.")
-@click.argument("file", type=click.Path(path_type=Path), metavar="FILE.py")
+@click.command(short_help="Bring back open runs and wait for them, or let a paused run go on.")
+@click.argument("what", metavar="FILE.py|RUN")
 @db_option
+@click.option("--who", default=None, metavar="NAME", help="With RUN: who lets it go on.  [default: (the login name)]")
 @json_option
 @click.pass_context
-def resume(ctx: click.Context, *, file: Path, db: Path, as_json: bool) -> None:
+def resume(ctx: click.Context, *, what: str, db: Path, who: str | None, as_json: bool) -> None:
     """Bring back every open run whose code FILE.py has, and wait until none of them can go on by itself.
 
-    Then say what ended, what still waits, and for what. Ctrl-C as in `run`.
+    Then say what ended, what still waits, and for what. Ctrl-C as in `run`. With the id of a run in place of a file:
+    let that run go on, which was paused; its code is run by the log's owner, or by `perdure resume FILE.py`.
     """
+    file = Path(what)
+    if file.suffix != ".py" and not file.is_file():
+        unpause(what, db, who=who or login(), as_json=as_json)
+        return
+    if who is not None:
+        raise Failure("--who is of runs: perdure resume RUN --who NAME", Exit.USAGE)
     check_log(db)
     log_to_stderr()
     with aside():
@@ -199,12 +204,12 @@ def resume(ctx: click.Context, *, file: Path, db: Path, as_json: bool) -> None:
         return
     if not as_json:
         say_what_is_open(opened, application)
-    stopped = asyncio.run(_resume(db, application))
+    stopped, reasons = asyncio.run(_resume(db, application))
     if stopped is not None:
         print_line(f"what is open is in the log; go on with: {come_back(file, db)}", error=True)
     with LogReader.open(db) as reader:
         after = [_again(reader, one) for one in opened]
-    code = print_summary(after, application, db, as_json=as_json)
+    code = print_summary(after, application, db, reasons, as_json=as_json)
     ctx.exit(code if stopped is None else stopped)
 
 
@@ -213,8 +218,8 @@ def _again(reader: LogReader, before: Standing) -> Standing:
     return before if stream is None else read_run(reader, stream, now=now_micros())
 
 
-async def _resume(db: Path, application: Application) -> Exit | None:
-    """Return the exit code when a stop was asked for."""
+async def _resume(db: Path, application: Application) -> tuple[Exit | None, dict[str, str]]:
+    """Return the exit code when a stop was asked for, and why which runs could not be brought back."""
     with Stop() as stop, aside():
         async with host(db, application) as rt:
             after = await _last_position(rt)
@@ -222,7 +227,8 @@ async def _resume(db: Path, application: Application) -> Exit | None:
                 await _watch(stop, watcher, _follow_all(rt, watcher, after))
             if stop.code is not None:
                 say_stopping(watcher.progress.in_flight, rt.settings.drain.total_seconds())
-    return stop.code
+            reasons = {each.id: each.could_not for each in await rt.waiting() if each.could_not is not None}
+    return stop.code, reasons
 
 
 async def _follow_all(rt: Runtime, watcher: Watcher, after: int) -> None:

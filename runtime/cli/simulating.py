@@ -5,13 +5,13 @@ tool's own circuit refused are counted and not replayed.
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import click
 import msgspec
 
+from perdure.actors.kernel.spans import span_of
 from perdure.actors.tools.breaker import WINDOW_CALLS, BreakerPolicy
 from perdure.actors.tools.simulation import PastCall, Simulation
 from perdure.actors.tools.simulation import simulate as replay
@@ -115,14 +115,14 @@ def _policy(  # noqa: PLR0913 - the options of the command
 ) -> BreakerPolicy:
     return BreakerPolicy(
         failure_threshold=threshold,
-        reset_timeout=timedelta(seconds=reset),
+        reset_timeout=span_of(reset, "--reset"),
         probes=probes,
         successes_to_close=successes,
         window_calls=window,
-        window_time=None if window_seconds is None else timedelta(seconds=window_seconds),
+        window_time=None if window_seconds is None else span_of(window_seconds, "--window-seconds"),
         minimum_calls=min(BreakerPolicy().minimum_calls, window) if minimum is None else minimum,
         failure_rate=failure_rate,
-        slow_call=None if slow is None else timedelta(seconds=slow),
+        slow_call=None if slow is None else span_of(slow, "--slow"),
         slow_call_rate=slow_rate,
         excluded=exclude,
     )

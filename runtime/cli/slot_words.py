@@ -1,10 +1,9 @@
 """An operator's words on a slot: quarantine, reset, exec.
 
-They work while nobody owns the log; its owner has to be asked in its own application. `quarantine` only records;
-the others need the machine that the slot is on.
+`quarantine` and `reset` ask a running owner of the log, which has the slots. Where there is none, and for `exec`,
+this process owns it meanwhile: `quarantine` only records, the others need the machine that the slot is on.
 """
 
-import asyncio
 import shlex
 from pathlib import Path
 from typing import Final
@@ -13,20 +12,18 @@ import click
 import uuid_utils
 
 from perdure.actors.slots.calls import ToolCall, ToolResult
-from perdure.actors.slots.commands import QuarantineSlot
 from perdure.actors.slots.errors import ResetFailedError, SlotTransitionError
 from perdure.runtime.app import Runtime
 from perdure.runtime.cli.exits import Exit, Failure
-from perdure.runtime.cli.hosting import log_to_stderr, recorder
 from perdure.runtime.cli.machines import backend_of, machine_options, on_slots
 from perdure.runtime.cli.options import db_option, json_option, who_option
 from perdure.runtime.cli.output import print_json, print_line, print_text, printable
-from perdure.runtime.cli.slot_standing import SLOT_PREFIX, read_slot
+from perdure.runtime.cli.owner import act, ask_owner
+from perdure.runtime.cli.slot_standing import read_slot
+from perdure.runtime.reach import Reach
 from perdure.runtime.sandbox.opening import PROCESS, kind_of
-from perdure.runtime.sandbox.operating import reset_slot, run_in_slot
-from perdure.store.errors import StoreLockedError
+from perdure.runtime.sandbox.operating import run_in_slot
 from perdure.store.reader import LogReader
-from perdure.store.records import StreamId
 
 
 @click.command("quarantine", short_help="Give a slot to nobody until it was reset.")
@@ -41,7 +38,6 @@ def quarantine(*, slot: str, db: Path, because: str, who: str, as_json: bool) ->
     A trajectory that holds the slot loses it, and with it its files: its next command gets an empty slot. What is left
     of its commands, and the files, stay on the machine until `perdure slots reset`, to be looked at there.
     """
-    log_to_stderr()
     if not because.strip():
         raise Failure("--because is empty: say why, whoever reads the log will ask", Exit.USAGE)
     with LogReader.open(db) as reader:
@@ -49,15 +45,7 @@ def quarantine(*, slot: str, db: Path, because: str, who: str, as_json: bool) ->
     if before.state == "retired":
         raise Failure(f"{slot} is gone: there is nothing to quarantine", Exit.RUN)
 
-    async def record() -> None:
-        async with recorder(db) as rt:
-            await rt.ask(StreamId(SLOT_PREFIX + slot), QuarantineSlot(because), principal=who)
-
-    try:
-        asyncio.run(record())
-    except StoreLockedError as error:
-        text = f"{error.path} is owned by {error.owner}, which alone may move its slots: ask it in its application"
-        raise Failure(f"{text}, rt.executor.pool.quarantine({slot!r}, …), or stop it", Exit.OWNED) from error
+    act(db, lambda rt: rt.quarantine_slot(slot, because, who=who), "move its slots")
     if as_json:
         print_json({"slot": slot, "state": "error", "reason": because, "taken_from": before.trajectory})
         return
@@ -82,15 +70,19 @@ def reset(
     command gets an empty slot, and what became of its calls is found out before the traces are deleted, so that none
     is run twice for that. A slot that cannot be emptied is quarantined, with the reason.
     """
+
+    async def work(rt: Reach) -> str | None:
+        return await rt.reset_slot(slot, who=who, take_away=take_away)
+
     with LogReader.open(db) as reader:
         read_slot(reader, slot)
-        backend = backend_of(reader, machine, allow_unsandboxed=allow_unsandboxed)
-
-    async def work(rt: Runtime) -> str | None:
-        return await reset_slot(rt.executor, slot, who=who, take_away=take_away)
-
     try:
-        taken_from = on_slots(db, backend, work, else_ask=f"rt.executor.pool.reset({slot!r})")
+        if (acted := ask_owner(db, work, "empty its slots")) is not None:
+            taken_from = acted.answer
+        else:
+            with LogReader.open(db) as reader:
+                backend = backend_of(reader, machine, allow_unsandboxed=allow_unsandboxed)
+            taken_from = on_slots(db, backend, work, else_ask=f"rt.reset_slot({slot!r}, who=…)")
     except SlotTransitionError as error:
         raise Failure(f"{error}: --take-away ends its lease and deletes its files", Exit.RUN) from error
     except ResetFailedError as error:

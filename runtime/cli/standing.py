@@ -9,6 +9,11 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from perdure.actors.workflows.children import CHILD
+from perdure.actors.workflows.mailbox import ANSWER, SIGNAL
+from perdure.actors.workflows.queue import WAITS_IN, is_queued
+from perdure.actors.workflows.steering import PAUSED
+from perdure.actors.workflows.subscriptions import EVENT
 from perdure.runtime.cli.facts import ENDS, RUN_PREFIX, Facts, facts_of
 from perdure.runtime.cli.output import clock_time, duration
 from perdure.runtime.cli.timeline import Timeline
@@ -20,31 +25,43 @@ PAGE: Final = 200
 """Runs asked about with one statement."""
 
 Status: TypeAlias = Literal[
-    "running", "queued", "sleeping", "due", "suspended", "interrupted", "cancelling", "in doubt", "blocked",
-    "completed", "failed", "cancelled",
+    "running", "queued", "sleeping", "waiting", "paused", "due", "suspended", "interrupted", "cancelling", "in doubt",
+    "blocked", "completed", "failed", "cancelled", "continued",
 ]  # fmt: skip
+_ENDED: Final[dict[str, Status]] = {
+    "run-completed": "completed", "run-failed": "failed", "run-cancelled": "cancelled", "run-blocked": "blocked",
+    "run-continued": "continued",
+}  # fmt: skip
+"""The turns after which a run does nothing more by itself, and how it stands then."""
 ATTENTION: Final[frozenset[Status]] = frozenset({"in doubt", "blocked"})
 """What only a person can move."""
+WAITS: Final[dict[str | None, str]] = {
+    ANSWER: "an answer: perdure questions", SIGNAL: "a signal", CHILD: "its children", EVENT: "an event",
+}  # fmt: skip
+"""What a run sleeps for that is no time, in words."""
 
 _TURNS: Final = msgspec.json.encode(
-    ["run-started", "run-resumed", "run-suspended", "run-parked", "run-blocked", *sorted(ENDS)]
+    ["run-started", "run-resumed", "run-suspended", "run-parked", "run-blocked", "run-retried", *sorted(ENDS)]
 ).decode()
 # Per run: its first event, its last turn, and counts; payloads of steps are not read. `streams` names the runs.
 _RUNS: Final = """
 WITH seen AS (
     SELECT stream,
            max(iif(type IN (SELECT value FROM json_each(:turns)), version, 0)) AS turn,
-           sum(type IN ('step-completed', 'step-failed', 'step-cancelled')) AS done,
-           sum(type = 'step-started') AS started,
+           sum(type IN ('step-completed', 'step-failed', 'step-cancelled', 'child-ended')
+               OR type = 'child-started' AND NOT data->>'$.is_awaited') AS done,
+           sum(type IN ('step-started', 'child-started')) AS started,
            sum(type = 'step-in-doubt') AS doubts,
-           max(type = 'run-cancel-requested') AS is_cancelled
+           max(type = 'run-cancel-requested') AS is_cancelled,
+           sum(type NOT IN ('run-paused', 'run-unpaused')) AS events
     FROM log WHERE stream IN (SELECT value FROM json_each(:streams)) GROUP BY stream
 )
 SELECT seen.stream, first.data->>'$.workflow', last.type, last.at,
        json_object('life', last.data->'$.life', 'wake_at', last.data->'$.wake_at', 'waits_on', last.data->'$.waits_on',
                    'kind', last.data->'$.kind', 'account', last.data->'$.account', 'reason', last.data->'$.reason',
-                   'error_type', last.data->'$.error_type', 'error', last.data->'$.error'),
-       seen.done, seen.started, seen.doubts, seen.is_cancelled
+                   'listens', last.data->'$.listens',
+                   'error_type', last.data->'$.error_type', 'error', last.data->'$.error', 'run', last.data->'$.run'),
+       seen.done, seen.started, seen.doubts, seen.is_cancelled, seen.events
 FROM seen
 JOIN log AS first ON first.stream = seen.stream AND first.version = 1
 JOIN log AS last ON last.stream = seen.stream AND last.version = seen.turn
@@ -102,7 +119,7 @@ def _standings(reader: LogReader, page: Sequence[StreamSummary], owner: Owner, n
     summaries = {row.stream: row for row in page}
     names = msgspec.json.encode(list(summaries)).decode()
     for row in list(reader.sql(_RUNS.replace(":turns", "?1").replace(":streams", "?2"), (_TURNS, names)).rows):
-        stream, workflow, turn, at, data, done, started, doubts, is_cancelled = row
+        stream, workflow, turn, at, data, done, started, doubts, is_cancelled, events = row
         keys = _in_doubt(reader, stream) if doubts else ()
         facts = _lenient(data)
         status = status_of(
@@ -110,22 +127,36 @@ def _standings(reader: LogReader, page: Sequence[StreamSummary], owner: Owner, n
             facts,
             owner=owner,
             now=now,
-            is_new=not started and not done and summaries[stream].version == 1,
+            is_new=events == 1,
             is_cancelled=bool(is_cancelled),
             is_in_doubt=bool(keys),
         )
+        waits_on = summaries[stream].waits_on if summaries[stream].is_open else None
+        is_paused = waits_on == PAUSED and status != "in doubt"
+        has_place = is_queued(waits_on)
+        status = "paused" if is_paused else "queued" if has_place else status
+        in_flight = max(0, started - done)  # one that a retry goes on with was cancelled before
+        waits_for = describe(status, facts, keys, now=now, at=at, in_flight=in_flight)
+        if has_place:
+            waits_for = f"its turn in the queue {(waits_on or '').removeprefix(WAITS_IN)}"
         yield Standing(
             run=stream[len(RUN_PREFIX) :],
             workflow=workflow or "",
             status=status,
             steps_done=done,
-            in_flight=started - done,
+            in_flight=in_flight,
             in_doubt=keys,
-            waits_for=describe(status, facts, keys, now=now, at=at, in_flight=started - done),
-            wake_at=facts.wake_at if status in ("sleeping", "due") else None,
+            waits_for=_why_paused(reader, stream) if is_paused else waits_for,
+            wake_at=facts.wake_at if status in ("sleeping", "waiting", "due") else None,
             started_at=summaries[stream].first_at,
             last_at=summaries[stream].last_at,
         )
+
+
+def _why_paused(reader: LogReader, stream: str) -> str:
+    found = reader.read(Query(stream=StreamId(stream), types=("run-paused",), limit=1, newest_first=True))
+    who = f" by {found[0].principal}" if found and found[0].principal else ""
+    return f"resume: paused{who}: {facts_of(found[0]).reason}" if found else "resume: paused"
 
 
 def _lenient(data: str) -> Facts:
@@ -150,22 +181,20 @@ def status_of(
 ) -> Status:
     """Return how a run stands whose last turn was an event of type *turn* that says *facts*."""
     match turn:
-        case "run-completed":
-            return "completed"
-        case "run-failed":
-            return "failed"
-        case "run-cancelled":
-            return "cancelled"
-        case "run-blocked":
-            return "blocked"
+        case _ if (end := _ENDED.get(turn)) is not None:
+            return end
         case _ if is_in_doubt:
             return "in doubt"
         case _ if is_cancelled:
             return "cancelling"
         case "run-parked":
+            if facts.waits_on in WAITS and (facts.wake_at is None or facts.wake_at > now):
+                return "waiting"
             return "sleeping" if facts.wake_at is not None and facts.wake_at > now else "due"
         case "run-suspended":
             return "suspended"
+        case "run-retried":
+            return "due"
         case _ if owner.is_there and facts.life == owner.life:
             return "running"
         case _:
@@ -184,6 +213,10 @@ def describe(  # noqa: C901 - one case a status
         case "sleeping":
             wake = facts.wake_at or now
             return f"until {clock_time(wake, now=now)} (in {duration(wake - now)})"
+        case "waiting":
+            until = "" if facts.wake_at is None else f", until {clock_time(facts.wake_at, now=now)} at most"
+            types = sorted({place.partition("/")[0] for place in facts.listens} if facts.waits_on == EVENT else ())
+            return f"{WAITS[facts.waits_on or ANSWER]}{': ' if types else ''}{', '.join(types)}{until}"
         case "due":
             return "resume: its time has come"
         case "suspended":
@@ -199,7 +232,11 @@ def describe(  # noqa: C901 - one case a status
             return f"{facts.error_type}: {facts.error}"
         case "cancelled":
             return facts.reason
+        case "continued":
+            return f"goes on as {facts.run}"
         case "running":
             return f"{in_flight} in flight" if in_flight else "its code"
+        case "paused":
+            return "resume"
         case "completed":
             return f"ended {clock_time(at, now=now)}"

@@ -1,7 +1,7 @@
 """What `resume` says before it begins and after it ended: which runs go on, which ended, which wait and for what."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +12,7 @@ from perdure.runtime.cli.loading import Application
 from perdure.runtime.cli.output import Column, count, print_json, print_line, print_table, short_id
 from perdure.runtime.cli.standing import ATTENTION, Standing
 
-_ENDED: Final = frozenset({"completed", "failed", "cancelled"})
+_ENDED: Final = frozenset({"completed", "failed", "cancelled", "continued"})
 _LISTED: Final = 20
 """Completed runs that are listed one by one."""
 _HINTS: Final = 3
@@ -26,7 +26,7 @@ _COLUMNS: Final = (
 def say_what_is_open(opened: Sequence[Standing], application: Application) -> None:
     """Say on stderr which runs are brought back and which are not."""
     foreign = [one for one in opened if not _has_code(one, application)]
-    asleep = [one for one in opened if one.status == "sleeping" and one not in foreign]
+    asleep = [one for one in opened if one.status in ("sleeping", "waiting", "paused") and one not in foreign]
     back = [one for one in opened if one not in foreign and one not in asleep]
     kinds = ", ".join(f"{number} {name}" for name, number in Counter(one.workflow for one in back).items())
     parts = [f"{count(len(back), 'run')} brought back" + (f" ({kinds})" if kinds else "")]
@@ -37,9 +37,14 @@ def say_what_is_open(opened: Sequence[Standing], application: Application) -> No
     print_line("; ".join(parts), error=True)
 
 
-def print_summary(runs: Sequence[Standing], application: Application, db: Path, *, as_json: bool) -> Exit:
-    """Print how the runs stand now, and how to move those that are stuck; return the exit code that this amounts to."""
-    explained = [_explained(run, application) for run in runs]
+def print_summary(
+    runs: Sequence[Standing], application: Application, db: Path, reasons: Mapping[str, str], *, as_json: bool
+) -> Exit:
+    """Print how the runs stand now, and how to move those that are stuck; return the exit code that this amounts to.
+
+    *reasons* are why runs could not be brought back.
+    """
+    explained = [_explained(run, application, reasons.get(run.run)) for run in runs]
     if as_json:
         for run in explained:
             print_json(
@@ -84,8 +89,9 @@ def _has_code(run: Standing, application: Application) -> bool:
     return any(workflow.name == run.workflow for workflow in application.workflows)
 
 
-def _explained(run: Standing, application: Application) -> Standing:
-    if run.status in _ENDED or _has_code(run, application):
+def _explained(run: Standing, application: Application, reason: str | None) -> Standing:
+    if run.status in _ENDED:
         return run
-    reason = f"its code: {application.path} has no workflow {run.workflow}"
-    return msgspec.structs.replace(run, waits_for=reason)
+    if not _has_code(run, application):
+        return msgspec.structs.replace(run, waits_for=f"its code: {application.path} has no workflow {run.workflow}")
+    return run if reason is None else msgspec.structs.replace(run, waits_for=f"its code cannot go on with it: {reason}")

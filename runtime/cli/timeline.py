@@ -1,64 +1,17 @@
 """The timeline of one run: a fold of its raw events into steps, their attempts, and what happened to the run itself.
 
-Pure. It judges nothing: what is written here stands in an event. The invariant: every event of the run changes the
-timeline or is of a type that this version does not know.
+Pure. It judges nothing: what is written here stands in an event. What became of a step: `outcomes.py`. The invariant:
+every event of the run changes the timeline or is of a type that this version does not know.
 """
 
-from typing import Final, Literal, TypeAlias
+from typing import Literal
 
 import msgspec
 
-from perdure.runtime.cli.facts import Facts, facts_of, refuser
-from perdure.runtime.cli.output import duration
+from perdure.runtime.cli.facts import Facts, facts_of
+from perdure.runtime.cli.outcomes import ANSWER_WIDTH, OUTCOMES, Note, Step, StepStatus, What, by, go_on
+from perdure.runtime.cli.output import duration, shorten
 from perdure.store.records import Recorded
-
-StepStatus: TypeAlias = Literal[
-    "in flight", "retrying", "waiting", "in doubt", "done", "failed", "cancelled", "sleeping", "open",
-]  # fmt: skip
-
-REFUSALS: Final = frozenset({"CircuitOpenError", "RateLimitedError", "BulkheadFullError"})
-"""Errors of attempts that were not made."""
-OUTCOMES: Final = frozenset({"done", "failed", "cancelled"})
-
-
-class Note(msgspec.Struct, frozen=True):
-    """Something that happened on the way."""
-
-    at: int
-    text: str
-
-
-class Step(msgspec.Struct):
-    """A recorded piece of the run."""
-
-    key: str
-    branch: str
-    what: Literal["tool", "function", "value", "timer", "branches", "run"]
-    name: str
-    at: int
-    position: int
-    status: StepStatus
-    effect: str = ""
-    ended_at: int | None = None
-    attempts: int = 0
-    refusals: int = 0
-    micros: int = 0
-    """How long the last attempt took."""
-    due: int | None = None
-    """When the next attempt, or the end of the sleep, is due."""
-    error: str = ""
-    is_verdict: bool = False
-    """Whether a person said how it ended."""
-    arguments: msgspec.Raw = msgspec.Raw(b"null")
-    result: msgspec.Raw = msgspec.Raw(b"null")
-    count: int = 0
-    """Branches, where it opened some."""
-    notes: list[Note] = []
-
-    @property
-    def is_notable(self) -> bool:
-        """Whether it did not simply go well."""
-        return self.status not in ("done", "cancelled") or bool(self.notes) or self.what == "run"
 
 
 class Timeline(msgspec.Struct):
@@ -91,7 +44,8 @@ class Timeline(msgspec.Struct):
     @property
     def in_flight(self) -> list[str]:
         """The keys of the steps without an outcome."""
-        return [s.key for s in self.steps.values() if s.status in ("in flight", "retrying", "waiting", "in doubt")]
+        under_way = ("in flight", "retrying", "waiting", "in doubt")
+        return [s.key for s in self.steps.values() if s.what in ("tool", "function") and s.status in under_way]
 
     @property
     def steps_done(self) -> int:
@@ -104,8 +58,23 @@ class Timeline(msgspec.Struct):
         self.events += 1
         if event.type.startswith("run-"):
             self._turn(event, facts)
+        elif event.type == "parent-told":
+            self._mark(event, f"{facts.run} knows how it ended")
         elif facts.step:
             self._step(event, facts)
+        else:
+            self._beside(event, facts)
+
+    def _beside(self, event: Recorded, facts: Facts) -> None:
+        match event.type:
+            case "signal-received":
+                self._mark(event, f"signal {facts.name} came{by(event)}")
+            case "version-chosen":
+                self._mark(event, f"goes by version {facts.version} of {facts.name}")
+            case "event-places-moved":
+                self._mark(event, "takes over the place among the events that it waits for")
+            case _:
+                pass
 
     # The run
 
@@ -114,6 +83,12 @@ class Timeline(msgspec.Struct):
             case "run-started":
                 self.workflow, self.input, self.deadline = facts.workflow, facts.input, facts.deadline
                 self.started_at, self.life = event.at, facts.life
+                if facts.parent is not None:
+                    self._mark(event, f"started by {facts.parent.run}, step {facts.parent.step}")
+                if facts.chain is not None:
+                    self._mark(event, f"goes on for {facts.chain.before}")
+                if facts.forked_from is not None:
+                    self._mark(event, f"forked from {facts.forked_from.run}: what it had finished is not made again")
             case "run-resumed":
                 how = "resumed after a crash" if facts.after_crash else "resumed"
                 alone = ", alone: it may have killed the process" if facts.is_alone else ""
@@ -134,8 +109,20 @@ class Timeline(msgspec.Struct):
                 self.cancel_reason = facts.reason
                 self._mark(event, f"cancel requested: {facts.reason}")
                 return  # the run stands as before until its code has taken notice
+            case "run-paused":
+                self._mark(event, f"paused{by(event)}: {facts.reason}")
+                return  # the steps that are in flight end first
+            case "run-unpaused":
+                self._mark(event, f"paused no more{by(event)}")
+                return
+            case "run-retried":
+                self._mark(event, f"to be tried again{f' from {facts.step}' if facts.step else ''}{by(event)}")
+                self.error, self.ended_at = "", None
             case "run-completed":
                 self.result, self.ended_at = facts.result, event.at
+            case "run-continued":
+                self.ended_at = event.at
+                self._mark(event, f"goes on as {facts.run}")
             case "run-failed":
                 self.error, self.ended_at = f"{facts.error_type}: {facts.error}", event.at
             case "run-cancelled":
@@ -150,7 +137,7 @@ class Timeline(msgspec.Struct):
 
     # Its steps
 
-    def _step(self, event: Recorded, facts: Facts) -> None:
+    def _step(self, event: Recorded, facts: Facts) -> None:  # noqa: C901 - one case an event
         match event.type:
             case "step-started":
                 what: Literal["tool", "function"] = "function" if facts.kind == "function" else "tool"
@@ -162,81 +149,70 @@ class Timeline(msgspec.Struct):
                 step.result, step.ended_at = facts.value, event.at
             case "timer-set":
                 self._open(event, facts, "timer", "sleep", "sleeping").due = facts.due
+            case "signal-awaited":
+                self._open(event, facts, "signal", facts.name, "waiting").due = facts.until
+            case "question-asked":
+                step = self._open(event, facts, "question", "ask", "waiting")
+                step.due, step.notes = facts.until, [Note(event.at, facts.text)]
+                if facts.tool:
+                    step.name = facts.tool
+                    step.note(
+                        event.at, f"asks for approval of {shorten(bytes(facts.arguments).decode(), ANSWER_WIDTH)}"
+                    )
+            case "child-started":
+                step = self._open(event, facts, "child", facts.workflow, "waiting" if facts.is_awaited else "done")
+                step.ended_at = None if facts.is_awaited else event.at
+                step.notes = [Note(event.at, f"run {facts.run}" + ("" if facts.is_awaited else ", not waited for"))]
+            case "child-refused":
+                step = self._open(event, facts, "child", facts.workflow, "failed")
+                step.ended_at, step.error = event.at, facts.error
+                step.notes = [Note(event.at, facts.error)]
+            case "timeout-set":
+                step = self._open(event, facts, "branches", "timeout", "open")
+                step.due, step.count = facts.due, 1
             case "branches-opened":
                 name = facts.step.rpartition("/")[2].partition("#")[0]
                 self._open(event, facts, "branches", name, "open").count = facts.count
+            case _ if (known := self.steps.get(facts.step)) is not None:
+                go_on(known, event, facts)
             case _:
-                known = self.steps.get(facts.step)
-                if known is not None:
-                    _go_on(known, event, facts)
+                self._occasion(event, facts)
+
+    def _occasion(self, event: Recorded, facts: Facts) -> None:
+        """Take in the beginning of what is neither a call nor a wait for somebody."""
+        match event.type:
+            case "event-awaited":
+                step = self._open(event, facts, "event", "event", "waiting")
+                step.due, step.notes = facts.until, [Note(event.at, f"waits for {facts.events.replace(',', ' or ')}")]
+            case "event-sent":
+                self._tell(event, facts, "publish", f"published {facts.event}")
+            case "step-skipped":
+                self._tell(event, facts, "skipped", facts.reason)
+            case "path-taken":
+                self._tell(
+                    event, facts, "path", f"{f'on to {facts.next}' if facts.next else 'to the end'}: {facts.because}"
+                )
+            case "pivot-passed":
+                self._tell(event, facts, "pivot", "from here on nothing is undone")
+            case "saga-failed":
+                self._tell(event, facts, "saga", f"is undone: {facts.error_type}: {facts.error}")
+            case "saga-compensated":
+                self._tell(event, facts, "saga", "is undone")
+            case _:
+                pass
+
+    def _tell(self, event: Recorded, facts: Facts, name: str, text: str) -> None:
+        step = self._open(event, facts, "fact", name, "done")
+        step.ended_at, step.notes = event.at, [Note(event.at, text)]
 
     def _open(
         self,
         event: Recorded,
         facts: Facts,
-        what: Literal["tool", "function", "value", "timer", "branches"],
+        what: What,
         name: str,
         status: StepStatus,
     ) -> Step:
         step = Step(facts.step, facts.branch, what, name, event.at, event.position, status)
         self.steps[facts.step] = step
         return step
-
-
-def _go_on(step: Step, event: Recorded, facts: Facts) -> None:  # noqa: C901 - one case an event
-    def note(text: str) -> None:
-        step.notes = [*step.notes, Note(event.at, text)]
-
-    match event.type:
-        case "attempt-started":
-            if step.status == "in flight":
-                note("dispatched again: the process had ended before there was an outcome")
-            step.status, step.due = "in flight", None
-            step.attempts = max(step.attempts, facts.attempt)
-        case "attempt-failed":
-            step.status, step.due = "retrying", facts.retry_at
-            again = "" if facts.retry_at is None else f"; again in {duration(facts.retry_at - event.at)}"
-            note(f"attempt {facts.attempt} failed: {facts.error_type}: {facts.error}{again}")
-        case "attempt-refused":
-            step.status, step.due, step.refusals = "retrying", facts.retry_at, step.refusals + 1
-            step.attempts = facts.attempt - 1  # what is refused was not tried
-            again = "" if facts.retry_at is None else f"; again in {duration(facts.retry_at - event.at)}"
-            note(f"{refuser(facts)}: {facts.reason}{again}")
-        case "attempt-delayed":
-            step.status, step.due = "waiting", facts.until
-            wait = "" if facts.until is None else f"; begins in {duration(facts.until - event.at)}"
-            note(f"waits for its turn under the rate limit{wait}")
-        case "step-in-doubt":
-            step.status = "in doubt"
-            note(f"in doubt: {facts.reason}")
-        case "step-not-done":
-            step.status = "in flight"
-            note(f"found not to have happened, by {facts.source}")
-        case "step-completed":
-            _end(step, event, facts, "done")
-            step.result = facts.result
-            if step.is_verdict:
-                note("somebody said that it happened")
-        case "step-failed":
-            _end(step, event, facts, "failed")
-            step.error = f"{facts.error_type}: {facts.error}"
-            note(step.error)
-        case "step-cancelled":
-            _end(step, event, facts, "cancelled")
-            if not facts.stopped:
-                note("cancelled; whether its work has ended is not known, and what it returns is ignored")
-        case "timer-fired":
-            step.status, step.ended_at, step.due = "done", event.at, None
-        case "branches-failed":
-            step.status, step.ended_at = "failed", event.at
-            note(f"branch {facts.failed} failed, the others were cancelled")
-        case _:
-            pass
-
-
-def _end(step: Step, event: Recorded, facts: Facts, status: StepStatus) -> None:
-    # Attempt 0 is how a verdict on a step in doubt is told from an outcome.
-    step.is_verdict = facts.attempt == 0
-    step.status, step.ended_at, step.due, step.micros = status, event.at, None, facts.micros
-    is_refused = facts.error_type in REFUSALS
-    step.attempts = facts.attempt - 1 if is_refused else max(step.attempts, facts.attempt)

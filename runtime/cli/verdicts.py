@@ -1,34 +1,42 @@
-"""Commands with which a person moves a run: settle and cancel. They need no application code.
+"""Commands with which a person moves a run: settle and cancel, and what those share that tell a run something.
 
-Both only record: a run's code takes notice when it is resumed. They work while nobody owns the log; its owner has to be
-asked in its own application.
+They need no application code. Where the log has a running owner it is asked; where nobody owns it, both only record,
+and a run's code takes notice when it is resumed.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
-from perdure.actors.workflows.run import NotInDoubtError
+from perdure.actors.workflows.errors import QuestionNotOpenError, RunClosedError, SignalRefusedError
+from perdure.actors.workflows.state import NotInDoubtError
 from perdure.runtime.cli.doubts import CallVerdict, settle_call
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.facts import RUN_PREFIX
 from perdure.runtime.cli.finding import find_run
-from perdure.runtime.cli.hosting import log_to_stderr, recorder
 from perdure.runtime.cli.loading import read_json
 from perdure.runtime.cli.options import db_option, json_option, login
 from perdure.runtime.cli.output import print_json, print_line
+from perdure.runtime.cli.owner import Acted, act
 from perdure.runtime.handle import RunHandle
-from perdure.store.errors import StoreLockedError
 from perdure.store.reader import LogReader
+
+T = TypeVar("T")
 
 
 @click.command(short_help="Say what became of a step, or of a call in a slot, that is in doubt.")
 @click.argument("what", metavar="RUN STEP | UNIQ_ID", nargs=-1, required=True)
 @db_option
 @click.option("--trajectory", metavar="ID", help="Of a call in a slot, by its UNIQ_ID.")
-@click.option("--done", metavar="JSON", help="It happened, and this was its result; of a call: its output, as text.")
+@click.option(
+    "--done",
+    is_flag=False,
+    flag_value="",
+    metavar="[JSON]",
+    help="It happened, and this was its result, null when left out; of a call: its output, as text.",
+)
 @click.option("--not-done", "is_not_done", is_flag=True, help="It did not happen: it is made again. For steps only.")
 @click.option("--failed", metavar="TEXT", help="It failed: the workflow, or whoever asks for the call, is told so.")
 @click.option("--because", metavar="TEXT", help="Of a call: how you know; it stands in the log.")
@@ -64,19 +72,19 @@ def settle(  # noqa: PLR0913 - its options
 
 def _settle_step(run: str, step: str, db: Path, *, done: str | None, failed: str | None, as_json: bool) -> None:
     if done is not None:
-        result, verdict = read_json(done, "--done"), "done"
-        _record(db, run, lambda handle: handle.settle_done(step, result), "settle its steps")
+        result, verdict = read_json(done or "null", "--done"), "done"
+        acted = tell_run(db, run, lambda handle: handle.settle_done(step, result), "settle its steps")
     elif failed is not None:
         verdict = "failed"
-        _record(db, run, lambda handle: handle.settle_failed(step, failed), "settle its steps")
+        acted = tell_run(db, run, lambda handle: handle.settle_failed(step, failed), "settle its steps")
     else:
         verdict = "not-done"
         because = "the command line"
-        _record(db, run, lambda handle: handle.settle_not_done(step, because=because), "settle its steps")
+        acted = tell_run(db, run, lambda handle: handle.settle_not_done(step, because=because), "settle its steps")
     if as_json:
         print_json({"run": run, "step": step, "verdict": verdict})
     else:
-        print_line(f"{step} of {run} is settled as {verdict}; go on with: perdure resume FILE.py --db {db}")
+        print_line(f"{step} of {run} is settled as {verdict}{acted.then('go on', db)}")
 
 
 @click.command(short_help="Ask for a run to be cancelled.")
@@ -87,36 +95,34 @@ def _settle_step(run: str, step: str, db: Path, *, done: str | None, failed: str
 def cancel(*, run: str, db: Path, reason: str, as_json: bool) -> None:
     """Ask for RUN to be cancelled.
 
-    The request is recorded; the run's own code takes itself down, `finally` blocks and all, when it is resumed.
+    The request is recorded; the run's own code takes itself down, `finally` blocks and all: at once where a runtime
+    owns the log, otherwise when it is resumed.
     """
-    was_open = _record(db, run, lambda handle: handle.cancel(reason), "cancel its runs")
-    if not was_open:
+    acted = tell_run(db, run, lambda handle: handle.cancel(reason), "cancel its runs")
+    if not acted.answer:
         raise Failure(f"run {run} has ended: there is nothing to cancel", Exit.RUN)
     if as_json:
         print_json({"run": run, "cancel_requested": True})
     else:
-        print_line(f"run {run} is to be cancelled; its code takes itself down with: perdure resume FILE.py --db {db}")
+        print_line(f"run {run} is to be cancelled{acted.then('its code takes itself down', db)}")
 
 
-def _record(db: Path, run: str, ask: Callable[[RunHandle[object]], Awaitable[object]], what: str) -> object:
-    """Return what the run answers.
+def record_in(db: Path, run: str, ask: Callable[[RunHandle[object]], Awaitable[object]], what: str) -> object:
+    """Return what the run answers; see `tell_run`."""
+    return tell_run(db, run, ask, what).answer
+
+
+def tell_run(db: Path, run: str, ask: Callable[[RunHandle[object]], Awaitable[T]], what: str) -> Acted[T]:
+    """Return what the run answers, told through the log's owner where there is one.
 
     Raises:
-        Failure: another process owns the log, or the step is not in doubt.
+        Failure: another process owns the log and cannot be asked, or the run cannot be told that.
         UnknownRunError, LogNotFoundError, NotALogError: there is nothing to ask.
     """
-    log_to_stderr()
     with LogReader.open(db) as reader:
         name = find_run(reader, run).stream[len(RUN_PREFIX) :]
 
-    async def record() -> object:
-        async with recorder(db) as rt:
-            return await ask(rt.run(name))
-
     try:
-        return asyncio.run(record())
-    except StoreLockedError as error:
-        text = f"{error.path} is owned by {error.owner}, which alone may {what}: ask it in its application, or stop it"
-        raise Failure(text, Exit.OWNED) from error
-    except NotInDoubtError as error:
+        return act(db, lambda rt: ask(rt.run(name)), what)
+    except (NotInDoubtError, RunClosedError, QuestionNotOpenError, SignalRefusedError) as error:
         raise Failure(str(error), Exit.RUN) from error

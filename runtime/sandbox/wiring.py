@@ -12,8 +12,10 @@ from perdure.runtime.calls import DirectCall, call_tool
 from perdure.runtime.dispatch import text_of
 from perdure.runtime.sandbox.backend import Backend
 from perdure.runtime.sandbox.config import ExecutorConfig
-from perdure.runtime.sandbox.executor import Surroundings
+from perdure.runtime.sandbox.executor import Surroundings, ToolExecutor
+from perdure.runtime.sandbox.tools import TOOLS as SANDBOX_TOOLS
 from perdure.runtime.serving.tool_client import ToolServerClient
+from perdure.store.errors import UsageError
 
 
 class Wiring:
@@ -64,3 +66,21 @@ class Wiring:
             slot_id=slot,
             container_addr=None if slot is None else self._address,
         )
+
+
+def make_executor(sandbox: Backend | None, tools: Registry, config: ExecutorConfig | None) -> ToolExecutor | None:
+    """Return what runs calls in the slots of *sandbox*, and have *tools* offer what slots bring; None without one.
+
+    Raises:
+        UsageError: it is nothing that slots could be on, or there are settings for slots and no slots.
+    """
+    if sandbox is None:
+        if config is not None:
+            raise UsageError("executor=… are settings of slots: pass sandbox=… too")
+        return None
+    if not hasattr(sandbox, "execute_batch"):
+        raise UsageError(f"sandbox=… is where slots are, such as Bubblewrap('slots'), not {sandbox!r}")
+    made = ToolExecutor(sandbox, tools, config)
+    for ours in (each for each in SANDBOX_TOOLS if each.name not in tools):
+        tools.register(ours)
+    return made

@@ -87,6 +87,25 @@ def test_what_is_appended_in_one_tick_shares_a_ticket(store: Store) -> None:
     assert run(scenario) == (True, 1)
 
 
+def test_the_position_is_that_of_the_newest_event_before_it_is_durable_and_after(store: Store) -> None:
+    async def scenario() -> list[int]:
+        async with store.opened() as log:
+            await know(log, ADA, BOB)
+            seen = [log.position]
+            log.append(Unit((append(ADA, 0, event(), event()), append(BOB, 0, event())), 1))
+            seen.append(log.position)
+            await log.append(one(BOB, 1))
+            seen.append(log.position)
+            with pytest.raises(ConcurrencyError):
+                log.append(one(ADA, 7))
+            seen.append(log.position)
+        async with store.opened() as log:
+            seen.append(len(await log.read(Query())) - log.position)  # closing it may have written a head
+        return seen
+
+    assert run(scenario) == [0, 3, 4, 4, 0]
+
+
 def test_callbacks_of_a_ticket_are_called_once_in_order_and_late_ones_at_once(store: Store) -> None:
     async def scenario() -> list[str]:
         called: list[str] = []

@@ -55,7 +55,8 @@ def test_a_log_that_was_cut_off_is_refused_or_tells_nothing_wrong(closed: Path, 
     for number in range(CUTS):
         copy = tmp_path / f"{number}.db"
         copy.write_bytes(content[: rng.randrange(1, len(content))])
-        assert examined(copy, original) in ("found", "refused")
+        # Of the last page there may be nothing in use: then nothing is missing.
+        assert examined(copy, original) in ("sound", "found", "refused")
 
 
 @pytest.mark.faults

@@ -11,6 +11,8 @@ from perdure.store.records import Append, Index, NewEvent, StreamId, Unit
 from perdure.testing import MemoryDisk
 
 FOLDER = Path(__file__).parent
+WITH_POSITIONS = {"event-awaited", "event-found", "event-taken", "event-places-moved", "listing-changed"}
+"""Events whose data say where others are in the log."""
 
 
 class Expected(msgspec.Struct, frozen=True):
@@ -22,10 +24,15 @@ class Expected(msgspec.Struct, frozen=True):
     result: str
     error: str
     is_cancelled: bool = False
+    runs: dict[str, tuple[str, str, str]] = {}
+    """How each run ends, where there are several."""
 
 
 class Line(msgspec.Struct, frozen=True):
-    """An event; `index` is what the index of open work said from then on, None when it did not change."""
+    """An event; `index` is what the index of open work said from then on, None when it did not change.
+
+    `more` says that the next event is of the same unit: a log that ends between the two was never on a disk.
+    """
 
     stream: str
     version: int
@@ -35,6 +42,7 @@ class Line(msgspec.Struct, frozen=True):
     correlation: str | None
     index: tuple[bool, int | None, str | None] | None
     data: msgspec.Raw
+    more: bool = False
 
 
 def read(name: str) -> tuple[Expected, list[Line]]:
@@ -42,11 +50,17 @@ def read(name: str) -> tuple[Expected, list[Line]]:
     return msgspec.json.decode(first, type=Expected), [msgspec.json.decode(line, type=Line) for line in rest]
 
 
-def write(name: str, expected: Expected, disk: MemoryDisk) -> None:
-    """Keep the log of *disk*; who ran it is left out, since it says nothing."""
+def write(name: str, expected: Expected, disk: MemoryDisk, borders: set[int]) -> None:
+    """Keep the log of *disk*, whose units end at *borders*; who ran it is left out, since it says nothing."""
     storage = disk._storage
     lines = [msgspec.json.encode(expected)]
-    for row in storage.events:
+    rows = list(storage.events)
+    while rows[-1].type == "head-recorded":
+        rows.pop()
+    # Positions are in the data of some events: what is left out is not to lie before one of those.
+    last_head = max((row.position for row in rows if row.type == "head-recorded"), default=0)
+    assert not any(row.type in WITH_POSITIONS and row.position > last_head > 0 for row in rows)
+    for row in rows:
         data = row.data
         if row.type == "head-recorded":
             continue
@@ -55,7 +69,7 @@ def write(name: str, expected: Expected, disk: MemoryDisk) -> None:
         index = None if row.idx is None else tuple(json.loads(row.idx))
         line = Line(
             storage.names[row.stream], row.version, row.type, row.type_version, row.at, row.correlation, index,
-            msgspec.Raw(data),
+            msgspec.Raw(data), row.position not in borders,
         )  # fmt: skip
         lines.append(msgspec.json.encode(line))
     (FOLDER / f"{name}.jsonl").write_bytes(b"\n".join(lines) + b"\n")

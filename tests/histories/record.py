@@ -4,37 +4,53 @@ import asyncio
 import sys
 from typing import Any
 
-from perdure import RunHandle, Workflow
-from perdure.testing import MemoryDisk, TestClock
-from tests.histories.code import WORKFLOWS
+from perdure import RunHandle
+from perdure.testing import TestClock
 from tests.histories.loading import FOLDER, Expected, write
-from tests.support.runs import DAY, Box
+from tests.histories.outside import PLANS, RUN, Outside, Plan, box_for
+from tests.support.lives import MarkedDisk
+from tests.support.runs import Box
 
-ARGUMENTS = {"order": {"item": "lamp"}}
+CLOSED_MEANWHILE = {"scopes", "family", "trip", "steered"}
+"""Beside a crash, these are closed in good order."""
+
+
+async def start(name: str, plan: Plan, box: Box) -> None:
+    rt = await box.open()
+    if name == "guards":
+        await rt.force_circuit("indulged", "disabled", because="it is known to fail", who="ada")
+    options: dict[str, Any] = {"queue": "mail"} if name == "lined" else {}
+    if name == "lined":
+        await rt.with_options(id="ahead", **options).start("lined", "first")
+    starting = rt.with_options(id=RUN, **options)
+    await (starting.start(name, plan.arguments) if name == "route" else starting.start(name, **plan.arguments))
+    await box.clock.advance(1)
+
+
+async def meddle(name: str, box: Box) -> None:
+    """Have the process die, or stop; have an operator do what one does before anything went wrong."""
+    rt = await box.crash_and_reopen()
+    await box.clock.advance(1)
+    if name == "steered":
+        await rt.run(RUN).pause("the bank is closed", who="ada")
+        await box.clock.advance(60)
+    if name in CLOSED_MEANWHILE:
+        await box.close_and_reopen()
 
 
 async def record(name: str) -> None:
-    disk = MemoryDisk()
-    workflow: Workflow[..., Any] = WORKFLOWS[name]
-    async with Box(disk, TestClock(), workflows=[workflow]) as box:
-        rt = await box.open()
-        if name == "guards":
-            await rt.force_circuit("indulged", "disabled", because="it is known to fail", who="ada")
-        await rt.with_options(id="golden").start(workflow, **ARGUMENTS.get(name, {}))
-        await box.clock.advance(1)
-        rt = await box.crash_and_reopen()
-        await box.clock.advance(1)
-        run: RunHandle[Any] = rt.run("golden")
-        if name == "cancelled":
-            await run.cancel("enough")
-        for step in (await run.status()).in_doubt:
-            await run.settle_done(step, "by hand")
-        await box.clock.advance(3 * DAY)
-        view = await run.status()
-    expected = Expected(
-        name, ARGUMENTS.get(name, {}), view.status, view.result, view.error, view.cancel_reason is not None
-    )
-    write(name, expected, disk)
+    disk, plan = MarkedDisk(), PLANS[name]
+    async with box_for(plan, disk, TestClock()) as box:
+        await start(name, plan, box)
+        await meddle(name, box)
+        outside = Outside(box, plan)
+        runs = await outside.attend()
+        if name == "steered":
+            run: RunHandle[Any] = box.runtime.run(RUN)
+            await run.fork("gather#1.1/brittle#1", id="forked", who="ada")
+            runs = await outside.attend()
+    expected = Expected(name, plan.arguments, *runs[RUN], is_cancelled=plan.cancels, runs=runs)
+    write(name, expected, disk, disk.borders)
 
 
 if __name__ == "__main__":

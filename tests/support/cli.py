@@ -67,6 +67,11 @@ async def fails(ctx: Context) -> int:
 
 
 @workflow
+async def shipment(ctx: Context) -> int:
+    return (await ctx.event("order.paid")).data["amount"]
+
+
+@workflow
 async def nap(ctx: Context, seconds: float) -> str:
     await ctx.sleep(seconds)
     return "rested"

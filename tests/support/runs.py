@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import os
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from pathlib import Path
@@ -44,7 +45,7 @@ def storage(kind: str, folder: Path) -> Path | MemoryDisk:
 class Box(Crashable):
     """A `Crashable` with its clock at hand."""
 
-    def __init__(self, on: Path | MemoryDisk | None, clock: TestClock, **options: Any) -> None:
+    def __init__(self, on: str | os.PathLike[str] | MemoryDisk | None, clock: TestClock, **options: Any) -> None:
         super().__init__(on, clock=clock, **options)
         self.clock = clock
 

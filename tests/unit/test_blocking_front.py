@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ from perdure import (
     Context,
     PlainProcess,
     RunFailedError,
+    RunHandle,
     SlotTransitionError,
     StoreLockedError,
     UsageError,
+    WorkflowFailedError,
     tool,
     workflow,
 )
+from perdure.runtime.bridge import BlockingRun
 from perdure.testing import MemoryDisk
 
 
@@ -35,6 +39,11 @@ async def add(ctx: Context, a: int, b: int) -> int:
 @workflow
 async def forever(ctx: Context) -> None:
     await ctx.sleep(1_000_000)
+
+
+@workflow
+async def hears(ctx: Context) -> int:
+    return (await ctx.event("paid")).data  # type: ignore[no-any-return]
 
 
 @workflow
@@ -58,6 +67,31 @@ def test_runs_and_calls_block_until_they_are_done(tmp_path: Path) -> None:
 
     with BlockingRuntime(tmp_path / "x.db", workflows=[add, forever]) as rt:
         assert rt.run("r", add).result() == 14
+
+
+def test_a_workflow_is_executed_and_an_event_published_without_a_loop(tmp_path: Path) -> None:
+    with BlockingRuntime(tmp_path / "x.db", workflows=[add, broken, hears]) as rt:
+        run = rt.start(hears)
+
+        assert rt.publish("paid", 7, id="order-1", who="till 3")
+        assert not rt.publish("paid", 7, id="order-1")
+        assert run.result() == 7
+        assert rt.execute("add", {"a": 1, "b": 2}, id="r")["result"] == 6
+        with pytest.raises(WorkflowFailedError, match="on purpose"):
+            rt.execute("broken")
+        assert rt.get_stats()["failed_executions"] == 0  # those of definitions
+
+
+def test_a_run_can_be_asked_without_a_loop_whatever_it_can_be_asked_with_one() -> None:
+    def offered(handle: Any) -> dict[str, list[str]]:
+        methods = {name: one for name, one in vars(handle).items() if name[0] != "_" and callable(one)}
+        return {name: list(inspect.signature(one).parameters) for name, one in methods.items()}
+
+    blocking, whole = offered(BlockingRun), offered(RunHandle)
+
+    simpler = {"result", "history", "fork"}  # a timeout, the first page, the options as they are
+    assert blocking.keys() == whole.keys()
+    assert [name for name in whole.keys() - simpler if blocking[name] != whole[name]] == []
 
 
 def test_a_trajectory_blocks_until_its_calls_are_done(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_a_cancelled_run_takes_itself_down_when_it_is_resumed(here: Here) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("run", "{file}:nope", "--db", "{db}"), "has no workflow 'nope'; there are: buy, fails, nap, total"),
+        (("run", "{file}:nope", "--db", "{db}"), "has no workflow 'nope'; there are: buy, fails, nap, shipment, total"),
         (("run", "{file}", "--db", "{db}"), "several workflows, say which"),
         (("run", "none.py", "--db", "{db}"), "there is no file none.py"),
         (("run", "{file}:buy", "--db", "{db}"), "missing required field `amount`"),

@@ -1,14 +1,19 @@
 """The folds behind show, ps and progress: raw events in, what a person is told out."""
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from perdure.actors.workflows.events import RUN_EVENTS
+from perdure.runtime.cli import outcomes
+from perdure.runtime.cli import timeline as timelines
 from perdure.runtime.cli.facts import NONE, Facts, facts_of, run_of
+from perdure.runtime.cli.outcomes import Step
 from perdure.runtime.cli.progress import Progress
 from perdure.runtime.cli.standing import Owner, Status, status_of
-from perdure.runtime.cli.timeline import Step, Timeline
+from perdure.runtime.cli.timeline import Timeline
 from perdure.store.records import Recorded, StreamId
 
 SECOND = 1_000_000
@@ -338,3 +343,82 @@ def test_events_of_other_runs_do_not_concern_the_one_that_is_watched() -> None:
 
     assert not Progress("r1").concerns(other)
     assert Progress().concerns(other)
+
+
+# Events between runs, and facts about the run itself
+
+
+def waiting() -> Story:
+    return Story().tell("event-awaited", step="event#1", branch="", events="paid,refunded", until=9 * SECOND)
+
+
+def test_a_wait_for_an_event_says_for_which_and_until_when() -> None:
+    step = waiting().step("event#1")
+
+    assert (step.what, step.status, step.due) == ("event", "waiting", 9 * SECOND)
+    assert [note.text for note in step.notes] == ["waits for paid or refunded"]
+
+
+@pytest.mark.parametrize(
+    ("tag", "data", "status", "text"),
+    [
+        ("event-taken", {"event": "paid", "id": "#1", "data": 7, "run": None}, "done", "got paid #1: 7"),
+        ("event-taken", {"event": "paid", "id": "x", "data": 7, "run": "p"}, "done", "got paid x, published by p: 7"),
+        ("event-expired", {"seen": 3}, "failed", "nothing came in time"),
+        ("event-wait-withdrawn", {"seen": 3}, "cancelled", "waits for paid or refunded"),
+        ("event-found", {"position": 3}, "waiting", "one was published"),
+    ],
+)
+def test_a_wait_for_an_event_says_how_it_ended(tag: str, data: dict[str, Any], status: str, text: str) -> None:
+    step = waiting().tell(tag, step="event#1", **data).step("event#1")
+
+    assert (step.status, step.notes[-1].text) == (status, text)
+
+
+@pytest.mark.parametrize(
+    ("tag", "data", "text"),
+    [
+        ("event-sent", {"event": "paid"}, "published paid"),
+        ("step-skipped", {"reason": "x is 1, not: gt 2"}, "x is 1, not: gt 2"),
+        ("path-taken", {"left": "a", "next": "b", "because": "x is true"}, "on to b: x is true"),
+        ("path-taken", {"left": "a", "next": None, "because": "x is true"}, "to the end: x is true"),
+        ("pivot-passed", {}, "from here on nothing is undone"),
+        ("saga-failed", {"error_type": "E", "error": "no"}, "is undone: E: no"),
+    ],
+)
+def test_a_fact_of_the_workflow_is_a_line_with_what_it_says(tag: str, data: dict[str, Any], text: str) -> None:
+    step = Story().tell(tag, step="it#1", branch="", **data).step("it#1")
+
+    assert (step.what, step.status, [note.text for note in step.notes]) == ("fact", "done", [text])
+
+
+def test_an_undone_saga_names_what_was_not_undone() -> None:
+    story = Story().tell("saga-failed", step="saga#1", branch="", error_type="E", error="no")
+
+    step = story.tell("saga-compensated", step="saga#1", undone=["a#1"], given_up=["b#1"]).step("saga#1")
+
+    assert step.notes[-1].text == "what it had done is undone; not undone: b#1"
+
+
+@pytest.mark.parametrize(
+    ("tag", "data", "text"),
+    [
+        ("version-chosen", {"name": "new-prices", "version": 2}, "goes by version 2 of new-prices"),
+        ("parent-told", {"run": "p", "step": "ship#1"}, "p knows how it ended"),
+        ("event-places-moved", {"since": 1, "cursors": {}}, "takes over the place among the events that it waits for"),
+    ],
+)
+def test_what_concerns_the_whole_run_is_a_line_of_its_own(tag: str, data: dict[str, Any], text: str) -> None:
+    assert [turn.name for turn in Story().tell(tag, **data).timeline().turns] == [text]
+
+
+def test_a_failed_run_says_why_though_no_step_is_to_blame() -> None:
+    timeline = Story().tell("run-failed", error_type="ValueError", error="no", step=None).timeline()
+
+    assert timeline.error == "ValueError: no"
+
+
+def test_the_timeline_knows_every_event_of_a_run() -> None:
+    text = "".join(Path(module.__file__ or "").read_text(encoding="utf-8") for module in (timelines, outcomes))
+
+    assert [kind.__struct_config__.tag for kind in RUN_EVENTS if f'"{kind.__struct_config__.tag}"' not in text] == []

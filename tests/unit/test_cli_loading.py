@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from perdure.runtime.app import Runtime
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.loading import load, read_input, split_target
 from perdure.store.errors import UsageError
@@ -50,6 +51,62 @@ def test_the_tools_and_workflows_of_a_file_are_found_once_each(tmp_path: Path) -
     assert [workflow.name for workflow in application.workflows] == ["w"]
     assert [tool.name for tool in application.tools] == ["t"]
     assert application.workflow("other") is application.workflow("w") is application.workflow(None)
+
+
+DEFINED = """
+from perdure import Agent, Queue, Step, WorkflowDefinition, load_definition
+
+def risky(data):
+    return data["amount"] > 10
+
+def longest(results):
+    return max(results, key=len)
+
+async def ask(message):
+    return message.data
+
+AGENTS = [Agent("zumbi", ask), Agent("anita", ask)]
+mail = Queue("mail", concurrency=2)
+STEPS = (Step(id="look", agent="zumbi", conditions="risky"), Step(id="check", agent="anita"))
+plan = WorkflowDefinition(id="order-plan", pattern="fan_out_fan_in", merge="longest", steps=STEPS)
+other = load_definition('{"id": "other", "steps": [{"id": "w", "workflow": "order-plan"}]}')
+"""
+
+
+def test_definitions_are_found_with_the_agents_predicates_and_reducers_that_they_name(tmp_path: Path) -> None:
+    application = load(write(tmp_path, DEFINED))
+
+    assert [workflow.name for workflow in application.workflows] == ["order-plan", "other"]
+    assert application.workflow("plan") is application.workflow("order-plan")
+    assert [agent.name for agent in application.agents] == ["zumbi", "anita"]
+    assert [queue.name for queue in application.queues] == ["mail"]
+    assert {"risky", "longest"} <= application.parts["predicates"].keys() & application.parts["reducers"].keys()
+
+
+def test_what_is_found_makes_a_runtime_of_which_the_workflows_are_those_of_the_file(tmp_path: Path) -> None:
+    application = load(write(tmp_path, DEFINED))
+
+    runtime = Runtime(tmp_path / "never-opened.db", **application.parts)
+
+    assert runtime.workflows["order-plan"] is application.workflow("plan")
+
+
+def test_a_definition_with_faults_is_refused_with_all_of_them(tmp_path: Path) -> None:
+    text = DEFINED.replace('conditions="risky"', 'conditions="riski"').replace('agent="anita"', 'agent="Anita"')
+
+    with pytest.raises(Failure) as failure:
+        load(write(tmp_path, text))
+
+    assert failure.value.code is Exit.USAGE
+    faults = failure.value.message.splitlines()[1:]
+    assert [fault.split(": ")[0].strip() for fault in faults] == ["steps[0].conditions", "steps[1].agent"]
+    assert [fault.split("; ")[1] for fault in faults] == ["did you mean risky?", "did you mean anita?"]
+
+
+def test_an_async_function_is_no_predicate(tmp_path: Path) -> None:
+    application = load(write(tmp_path, DEFINED))
+
+    assert "ask" not in application.functions
 
 
 def test_a_file_imports_its_neighbours_which_see_the_same_copy_of_it(tmp_path: Path) -> None:

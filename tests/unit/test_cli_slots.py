@@ -634,15 +634,15 @@ def test_a_machine_that_cannot_be_used_says_what_to_do(
 @pytest.mark.parametrize(
     ("arguments", "how"),
     [
-        (("slots", "reset", "slot-0"), "rt.executor.pool.reset('slot-0')"),
-        (("slots", "quarantine", "slot-0", "--because", "x"), "rt.executor.pool.quarantine('slot-0', …)"),
         (("slots", "exec", "slot-0", "--as-holder", "--", "ls"), "rt.trajectory(ID).run('ls')"),
         (("artifacts", "ls", "t1"), "await rt.trajectory('t1').list_files('.')"),
         (("artifacts", "get", "t1", "a"), "await rt.trajectory('t1').read_file('a')"),
         (("artifacts", "archive", "t1"), "await rt.trajectory('t1').archive('.')"),
     ],
 )
-def test_beside_an_owner_only_reading_works(slots: Slots, arguments: tuple[str, ...], how: str) -> None:
+def test_beside_an_owner_commands_that_need_the_machine_fail(
+    slots: Slots, arguments: tuple[str, ...], how: str
+) -> None:
     async def work(rt: Runtime) -> None:
         await hold(rt)
         ended.append(await asyncio.to_thread(slots, *arguments))
@@ -655,6 +655,23 @@ def test_beside_an_owner_only_reading_works(slots: Slots, arguments: tuple[str, 
     assert (refused.code, read.code) == (3, 0)
     assert how in refused.err
     assert len(refused.err.splitlines()) == 1
+
+
+def test_a_running_owner_is_asked_to_quarantine_and_to_reset(slots: Slots) -> None:
+    async def work(rt: Runtime) -> None:
+        await hold(rt)
+        words = (
+            ("reset", "slot-0"), ("quarantine", "slot-0", "--because", "x", "--who", "ada"), ("reset", "slot-0"),
+        )  # fmt: skip
+        ended.extend([await asyncio.to_thread(slots, "slots", *each) for each in words])
+
+    ended: list[Any] = []
+    slots.life(work)
+
+    assert [one.code for one in ended] == [4, 0, 0]
+    assert "--take-away ends its lease" in ended[0].err
+    assert "slot-0 is quarantined and taken from trajectory t1, by ada: x" in ended[1].out
+    assert ended[2].out == "slot-0 is empty and free again\n"
 
 
 def test_a_runtime_that_does_not_resume_runs_no_call_again_until_it_is_told(slots: Slots) -> None:

@@ -347,7 +347,7 @@ def test_a_circuit_of_a_log_with_an_owner_is_not_moved_and_the_owner_is_named(he
 
     assert code == 3
     assert "is owned by process" in said
-    assert "rt.force_circuit('price', 'open', because=…)" in said
+    assert "it alone may move its circuits: ask it in its application" in said
 
 
 def test_the_history_of_a_circuit_is_all_that_it_did_in_order(here: Here) -> None:

@@ -39,7 +39,8 @@ from perdure.actors.workflows.events import (
     TimerFired,
     TimerSet,
 )
-from perdure.actors.workflows.run import NotOpenError, RunBehavior, RunState, needs_solitude
+from perdure.actors.workflows.run import RunBehavior
+from perdure.actors.workflows.state import NotOpenError, RunState, needs_solitude
 from perdure.runtime.life import CloseRuntime, LifeBehavior, OpenRuntime, RuntimeClosed, RuntimeOpened
 from perdure.testing import Given, given
 

@@ -182,9 +182,9 @@ def test_a_second_owner_is_told_the_first_ones_pid_and_exits_with_3(folder: Path
         (folder / "go").touch()
         ended = process.end()
 
-    assert (refused.code, settled.code) == (3, 3)
+    assert (refused.code, settled.code) == (3, 4)
     assert f"is owned by process {process.pid} on " in refused.err
-    assert "ask it in its application" in settled.err
+    assert "step 'pay#1' of run b1 is not in doubt" in settled.err  # the owner was asked
     assert (running, ended.code, ended.out) == ({"b1": "running"}, 0, '"receipt 5"\n')
 
 

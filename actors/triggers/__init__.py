@@ -1,0 +1,1 @@
+"""What connects runs with what happens: topics on which events are published, and who is told of them."""

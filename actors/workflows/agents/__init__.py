@@ -1,0 +1,1 @@
+"""Agents: named handlers with capabilities, which steps of workflows call."""

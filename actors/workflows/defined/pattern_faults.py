@@ -1,0 +1,194 @@
+"""What is wrong with a definition for the pattern that it is in: the way through it, what undoes it, what starts it.
+
+Pure. The general checks are in `checking.py`; both run, so that somebody who writes a definition is told everything at
+once.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import msgspec
+
+from perdure.actors.workflows.defined.condition_faults import faults_in, path_faults
+from perdure.actors.workflows.defined.errors import Fault
+from perdure.actors.workflows.defined.known import Known
+from perdure.actors.workflows.defined.model import MERGES, Branching, Pattern, Step, WorkflowDefinition
+from perdure.actors.workflows.defined.wording import nearest
+
+LONGEST_SECONDS: Final = 10 * 366 * 24 * 3600.0
+"""Ten years: no limit of a step or a workflow is longer."""
+
+EVENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,59}")
+"""What a type of events may be called."""
+
+OWN: Final[dict[str, tuple[Pattern, ...]]] = {
+    "start": ("conditional",),
+    "max_visits": ("conditional",),
+    "items": ("map_reduce",),
+    "on_item_failure": ("map_reduce",),
+    "page_size": ("map_reduce",),
+    "reduce": ("map_reduce",),
+    "concurrency": ("map_reduce", "parallel", "fan_out_fan_in"),
+    "merge": ("fan_out_fan_in",),
+    "until": ("event_driven",),
+}
+"""Fields of a definition that only some patterns have."""
+
+OWN_OF_STEPS: Final[dict[str, Pattern]] = {
+    "compensation": "saga",
+    "pivot": "saga",
+    "next": "conditional",
+    "on": "event_driven",
+}
+
+
+def pattern_faults(definition: WorkflowDefinition, known: Known) -> Iterator[Fault]:
+    """Yield what is wrong with a definition for its pattern."""
+    yield from _strangers(definition)
+    if definition.steps and (check := _CHECKS.get(definition.pattern)) is not None:
+        yield from check(definition, known)
+
+
+def _strangers(definition: WorkflowDefinition) -> Iterator[Fault]:
+    """Yield fields that say something which the pattern passes over: whoever wrote them expects more of it."""
+    defaults = _defaults(WorkflowDefinition)
+    for name, patterns in OWN.items():
+        if getattr(definition, name) != defaults[name] and definition.pattern not in patterns:
+            yield Fault(name, f"only {' and '.join(patterns)} has it, and this is {definition.pattern}")
+    defaults = _defaults(Step)
+    for number, step in enumerate(definition.steps):
+        for name, pattern in OWN_OF_STEPS.items():
+            if getattr(step, name) != defaults[name] and definition.pattern != pattern:
+                text = f"only a step of {pattern} has it, and this is {definition.pattern}"
+                yield Fault(f"steps[{number}].{name}", text)
+
+
+def _defaults(struct: type[msgspec.Struct]) -> dict[str, Any]:
+    return {field.name: field.default for field in msgspec.structs.fields(struct)}
+
+
+def _saga(definition: WorkflowDefinition, _: Known) -> Iterator[Fault]:
+    pivot: int | None = None
+    for number, step in enumerate(definition.steps):
+        if step.pivot and pivot is not None:
+            yield Fault(f"steps[{number}].pivot", f"steps[{pivot}] is the pivot: a saga has one at most")
+        if step.pivot and pivot is None:
+            pivot = number
+        if pivot is not None and step.compensation is not None:
+            text = f"nothing is undone from the pivot, steps[{pivot}], on: it would never be called"
+            yield Fault(f"steps[{number}].compensation", text)
+
+
+def _map_reduce(definition: WorkflowDefinition, _: Known) -> Iterator[Fault]:
+    if len(definition.steps) not in (2, 3):
+        text = "map_reduce has a step for each item and one for all results (and before them one that gives the items)"
+        yield Fault("steps", f"{text}, not {len(definition.steps)}")
+    last = len(definition.steps) - 1
+    if definition.reduce == "fold" and definition.steps[last].on_failure == "continue":
+        text = "with reduce = fold it cannot be passed over: the results of a page would be lost"
+        yield Fault(f"steps[{last}].on_failure", text)
+    yield from path_faults(definition.items, "items")
+
+
+def _fan_out(definition: WorkflowDefinition, known: Known) -> Iterator[Fault]:
+    if definition.merge not in MERGES and definition.merge not in known.reducers:
+        ways = [*MERGES, *known.reducers]
+        yield Fault("merge", f"there is no reducer {definition.merge!r}; {nearest(definition.merge, ways)}")
+
+
+def event_faults(event: str, at: str, known: Known) -> Iterator[Fault]:
+    """Yield what is wrong with the type of an event."""
+    if not EVENT.fullmatch(event):
+        yield Fault(at, f"a type of events is 1 to 60 letters, digits and the characters . _ : + -, not {event!r}")
+    elif known.events is not None and event not in known.events:
+        yield Fault(at, f"there is no event {event!r}; {nearest(event, known.events)}")
+
+
+def _event_driven(definition: WorkflowDefinition, known: Known) -> Iterator[Fault]:
+    if not any(step.on for step in definition.steps):
+        yield Fault("steps", "no step waits for an event: give one of them `on`, or choose another pattern")
+    for number, step in enumerate(definition.steps):
+        for n, trigger in enumerate(step.on):
+            at = f"steps[{number}].on[{n}]"
+            yield from event_faults(trigger.event, f"{at}.event", known)
+            yield from faults_in(trigger.filter, f"{at}.filter", known.predicates)
+            if trigger.within is not None and not 0 < trigger.within <= LONGEST_SECONDS:
+                text = f"it is seconds, more than 0 and at most ten years, not {trigger.within:g}"
+                yield Fault(f"{at}.within", text)
+    if definition.until is not None:
+        yield from faults_in(definition.until, "until", known.predicates)
+
+
+def _conditional(definition: WorkflowDefinition, known: Known) -> Iterator[Fault]:
+    ids = {step.id for step in definition.steps}
+    has_gaps = False
+    if definition.start is not None and definition.start not in ids:
+        has_gaps = True
+        yield Fault("start", f"there is no step {definition.start!r}; {nearest(definition.start, ids)}")
+    for number, step in enumerate(definition.steps):
+        at = f"steps[{number}].next"
+        for where, target in _named(step, at):
+            if target not in ids:
+                has_gaps = True
+                yield Fault(where, f"there is no step {target!r}; {nearest(target, ids)}")
+        if isinstance(step.next, Branching):
+            yield from faults_in(step.next.condition, f"{at}.condition", known.predicates)
+            if not list(_named(step, at)):
+                yield Fault(at, "it names no step: say where to go, or leave next out")
+    if not has_gaps and len(ids) == len(definition.steps):
+        yield from _ways(definition)
+
+
+def _named(step: Step, at: str) -> Iterator[tuple[str, str]]:
+    """Yield the steps that may follow, each with the path of where it is named."""
+    if isinstance(step.next, str):
+        yield at, step.next
+    elif step.next is not None:
+        turn = step.next
+        ways = (("true", turn.if_true), ("false", turn.if_false), ("default", turn.default))
+        yield from ((f"{at}.{word}", target) for word, target in ways if target is not None)
+
+
+def _may_end(step: Step) -> bool:
+    if isinstance(step.next, Branching):
+        turn = step.next
+        return turn.default is None and (turn.if_true is None or turn.if_false is None)
+    return step.next is None
+
+
+def _ways(definition: WorkflowDefinition) -> Iterator[Fault]:
+    """Yield the steps to which no way leads, and those from which none leads to an end."""
+    following = {step.id: [target for _, target in _named(step, "")] for step in definition.steps}
+    begin = definition.start or definition.steps[0].id
+    reached = _reached({begin}, lambda id: following[id])
+    before: dict[str, list[str]] = {id: [] for id in following}
+    for id, targets in following.items():
+        for target in targets:
+            before[target].append(id)
+    ending = _reached({step.id for step in definition.steps if _may_end(step)}, lambda id: before[id])
+    for number, step in enumerate(definition.steps):
+        if step.id not in reached:
+            yield Fault(
+                f"steps[{number}]", f"no way from {begin} leads to {step.id}: name it in a next, or take it out"
+            )
+        elif step.id not in ending:
+            yield Fault(f"steps[{number}].next", f"it goes round for ever: no way from {step.id} leads to an end")
+
+
+def _reached(begin: set[str], following: Callable[[str], list[str]]) -> set[str]:
+    seen, waiting = set(begin), list(begin)
+    while waiting:
+        new = [id for id in following(waiting.pop()) if id not in seen]
+        seen.update(new)
+        waiting.extend(new)
+    return seen
+
+
+_CHECKS: dict[str, Callable[[WorkflowDefinition, Known], Iterator[Fault]]] = {
+    "saga": _saga,
+    "map_reduce": _map_reduce,
+    "fan_out_fan_in": _fan_out,
+    "event_driven": _event_driven,
+    "conditional": _conditional,
+}

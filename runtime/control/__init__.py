@@ -1,0 +1,1 @@
+"""Reaching a runtime from other processes of the same user, over a Unix socket beside its log."""

@@ -1,0 +1,274 @@
+"""What a runtime is made of, put together, opened and closed in order.
+
+Not here: what an application asks of it (`app.py`). Invariant: whatever fails while it opens, what was opened before
+is closed again, the log last.
+"""
+
+import contextlib
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+import structlog
+
+from perdure.actors.kernel.clock import Clock
+from perdure.actors.kernel.payloads import Redaction
+from perdure.actors.kernel.system import ActorSystem
+from perdure.actors.tools.invoke import Invoker
+from perdure.actors.tools.registry import Registry
+from perdure.actors.tools.statistics import ToolStatistics
+from perdure.actors.tools.tool import GetToolStatistics
+from perdure.actors.workflows.agents.agent import HOME, Agent
+from perdure.actors.workflows.agents.pool import Agents
+from perdure.actors.workflows.defined.registry import Workflows
+from perdure.actors.workflows.engine import Engine
+from perdure.actors.workflows.queue import Queue
+from perdure.runtime.clock import HandMoved
+from perdure.runtime.control.server import ControlServer
+from perdure.runtime.life import RUNTIME, CloseRuntime
+from perdure.runtime.opening import begin_life, make_system, start_clock
+from perdure.runtime.recovery import Reconciler
+from perdure.runtime.rehearsing import CheckedRun, check_runs
+from perdure.runtime.sandbox.executor import ToolExecutor
+from perdure.runtime.sandbox.tools import RUNTIME as RUNNING
+from perdure.runtime.sandbox.wiring import Wiring
+from perdure.runtime.settings import Settings
+from perdure.runtime.threads import WorkerThreads
+from perdure.runtime.views import views
+from perdure.store.errors import LogWriteError, UsageError
+from perdure.store.looking import LogOnlyRead
+from perdure.store.protocols import EventLog
+from perdure.store.reader import LogReader
+from perdure.store.sqlite import SqliteEventLog
+
+if TYPE_CHECKING:
+    from perdure.runtime.app import Runtime
+
+_log = structlog.get_logger("perdure.runtime")
+
+OpenLog: TypeAlias = Callable[[Callable[[LogWriteError], None]], Awaitable[EventLog]]
+"""Opens a log; it is given whom to tell, before anybody else, that the log takes no more writes."""
+
+
+class Parts(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """What an application brings along."""
+
+    path: Path
+    settings: Settings
+    tools: Registry
+    agents: Agents
+    workflows: Workflows
+    queues: dict[str, Queue]
+    secrets: Callable[[str], str | None]
+    redaction: Redaction
+    clock: Clock
+    open_log: OpenLog | None
+    executor: ToolExecutor | None
+    resume: bool
+
+
+class Machinery:
+    """The log, the actors, the engine and what surrounds them; all of it is there once it is open."""
+
+    def __init__(self, home: "Runtime", parts: Parts) -> None:
+        self._home = home
+        self.parts = parts
+        self.is_open = False
+        self.log: EventLog
+        self.engine: Engine
+        self.system: ActorSystem
+        self.reconciler: Reconciler
+        self._threads: WorkerThreads
+        self._pid = 0
+        """Of the process that opened it: a forked child has a copy, and neither the lock nor the threads."""
+        self._wiring: Wiring | None = None
+        self._control: ControlServer | None = None
+
+    def check_open(self) -> None:
+        """Do nothing if it is open, and belongs to this process.
+
+        Raises:
+            UsageError: it is not, or does not.
+        """
+        if not self.is_open:
+            raise UsageError("the runtime is not open: write `async with Runtime(…) as rt:` and use rt inside")
+        if os.getpid() != self._pid:
+            detail = f"process {self._pid} opened this runtime and is its owner: a forked child cannot use it"
+            raise UsageError(f"{detail}; read the log with `perdure ps`, or let the parent do the work")
+
+    # Opening
+
+    async def open(self) -> None:
+        """Open the log and bring back what was going on. See `Runtime.__aenter__`."""
+        if self.is_open:
+            raise UsageError("this runtime is open already: make another one for another file")
+        parts = self.parts
+        self._pid = os.getpid()
+        self.log = await self._open_log()
+        try:
+            if parts.open_log is None:  # only the file's owner, who holds its lock, may have its socket
+                self._control = ControlServer.bind(self._home, parts.path, is_wanted=parts.settings.socket)
+            await self._wire()
+        except BaseException:
+            await self._hang_up()
+            self._leave_clock()
+            await self.log.close()
+            raise
+        self.is_open = True
+        try:
+            await self._begin()
+        except BaseException:
+            await self.close()
+            raise
+        if self._control is not None:
+            self._control.listen()
+
+    async def _open_log(self) -> EventLog:
+        parts = self.parts
+        if parts.open_log is not None:
+            return await parts.open_log(self._log_failed)
+        return await SqliteEventLog.open(
+            parts.path, synchronous=parts.settings.synchronous, on_failure=self._log_failed, views=views()
+        )
+
+    async def _make_engine(self) -> None:
+        parts, log = self.parts, self.log
+        await start_clock(parts.clock, log)
+        self._threads = WorkerThreads(parts.settings.worker_threads)
+        if isinstance(parts.clock, HandMoved):
+            parts.clock.attach(self._settle)
+        invoker = Invoker(self._threads, parts.redaction, parts.secrets, parts.clock)
+        invoker.prepare = self._prepare_call
+        self.engine = Engine(
+            parts.tools,
+            parts.workflows,
+            invoker,
+            parts.clock,
+            park_after=parts.settings.park_after,
+            max_active=parts.settings.max_active_runs,
+            queues=parts.queues.values(),
+        )
+        self.engine.agents = parts.agents
+        self.system = make_system(log, self.engine, parts.tools, parts.clock, parts.settings)
+
+    async def _wire(self) -> None:
+        await self._make_engine()
+        parts, log = self.parts, self.log
+        await begin_life(log, self.system, self.engine)
+        self.reconciler = Reconciler(log, self.engine, parts.clock)
+        if (executor := parts.executor) is not None:
+            self._wiring = Wiring(self.engine, parts.tools, parts.redaction, executor.backend, executor.config)
+            executor.attach(self._wiring.surroundings(self.system))
+            self.engine.on_closed = executor.run_ended
+
+    async def _begin(self) -> None:
+        parts = self.parts
+        await parts.agents.open(self._threads, parts.clock, self.agent_figures)
+        if parts.executor is not None:
+            await parts.executor.start(resume=parts.resume)
+        if parts.resume:
+            await self.reconciler.resume_open()
+        else:
+            self.engine.queues.open()
+
+    def _prepare_call(self) -> None:
+        """Set what a tool may find in the context of its call."""
+        HOME.set(self.parts.agents)
+        if self.parts.executor is not None:
+            RUNNING.set(self._home)
+
+    async def agent_figures(self, agent: Agent) -> ToolStatistics:
+        """Return the figures of the tool that an agent is called by."""
+        figures: ToolStatistics = await self._home.ask(agent.tool.stream(None), GetToolStatistics())
+        return figures
+
+    # Closing
+
+    async def close(self) -> None:
+        """Stop in good order. See `Runtime.close`."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        if os.getpid() != self._pid:
+            return
+        try:
+            if self._control is not None:
+                self._control.close_begins()
+            await self.reconciler.stop()
+            await self.engine.stop(self.parts.settings.drain.total_seconds())
+            await self._hang_up()
+            await self._detach()
+            self.system.ref(RUNTIME).tell(CloseRuntime())
+            await self.system.stop()
+        finally:
+            await self._hang_up()
+            self._threads.close()
+            await self.log.close()
+            self._leave_clock()
+
+    async def abandon(self) -> None:
+        """End as `kill -9` would. See `Runtime.abandon`."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        self.log.abandon()
+        if self._control is not None:
+            await self._control.abandon()
+        self._fail(LogWriteError(detail="the runtime was abandoned"))
+        await self.reconciler.stop()
+        await self.engine.stop(0)
+        await self._detach()
+        with contextlib.suppress(LogWriteError):
+            await self.system.stop()
+        self._threads.close()
+        self._leave_clock()
+
+    async def _hang_up(self) -> None:
+        control, self._control = self._control, None
+        if control is not None:
+            control.close_begins()
+            await control.close()
+
+    async def _detach(self) -> None:
+        await self.parts.agents.close()
+        if self.parts.executor is not None:
+            await self.parts.executor.detach()
+        if self._wiring is not None:
+            await self._wiring.aclose()
+
+    async def _settle(self) -> bool:
+        """Wait until no other thread works for this runtime; return whether one did."""
+        return any([await self.log.settle(), await self._threads.flights.settle()])
+
+    def _leave_clock(self) -> None:
+        if isinstance(self.parts.clock, HandMoved):
+            self.parts.clock.detach(self._settle)
+
+    def _log_failed(self, error: BaseException) -> None:
+        _log.error("the log failed: the runtime stops", error=str(error))
+        if self.is_open:
+            self._fail(LogWriteError(detail=error.detail if isinstance(error, LogWriteError) else str(error)))
+
+    def _fail(self, failure: LogWriteError) -> None:
+        self.engine.log_failed(failure)
+        if self.parts.executor is not None:
+            self.parts.executor.log_failed(failure)
+
+    # Rehearsing
+
+    async def check(self) -> list[CheckedRun]:
+        """Play the open runs without opening. See `Runtime.check`."""
+        if self.is_open or self.parts.open_log is not None:
+            raise UsageError("check() is for a runtime on a file that is not open yet: Runtime('agents.db', …)")
+        with LogReader.open(self.parts.path) as reader:
+            self.log = LogOnlyRead(reader)
+            await self._make_engine()
+            try:
+                await self.engine.attach(self.system, 0)
+                return await check_runs(self.engine, self.log)
+            finally:
+                await self.engine.stop(0)
+                self._threads.close()
+                self._leave_clock()

@@ -1,0 +1,133 @@
+"""What operators ask of a run that takes reading it first: to be tried again, and to be forked.
+
+The rules are the actor's (`actors/workflows/steering.py`, `retrying.py`). Invariant: a plan that was made on an old
+reading of a run is refused by its actor.
+"""
+
+from datetime import timedelta
+from typing import Any, Final
+
+import msgspec
+
+from perdure.actors.kernel.system import ActorSystem
+from perdure.actors.workflows.ancestry import Part, beginning, decoded, read_ancestors, read_first
+from perdure.actors.workflows.commands import RetryRun
+from perdure.actors.workflows.defined.model import defined_by
+from perdure.actors.workflows.errors import ControlRefusedError, UnknownRunError, UnknownStepError
+from perdure.actors.workflows.events import Origin, RunCancelRequested, RunFailed, RunRetried, RunStarted
+from perdure.actors.workflows.links import RunContinued
+from perdure.actors.workflows.occurrences import SUBSCRIPTION_EVENTS, EventPlacesMoved
+from perdure.actors.workflows.recording import Recording
+from perdure.actors.workflows.retrying import given_up, plan_retry
+from perdure.actors.workflows.subscriptions import Subscriptions
+
+_SHOWN: Final = 20
+"""Steps named where one is not known."""
+
+
+async def plan_of_retry(system: ActorSystem, run: str) -> RetryRun:
+    """Return the command that has a run tried again, or the one that it went on as.
+
+    Raises:
+        UnknownRunError: there is no such run.
+        ControlRefusedError: its code has gone on since the failure.
+    """
+    part = await _read(system, run)
+    while isinstance(ended := part[-1][0], RunContinued):
+        run, part = ended.run, await _read(system, ended.run)
+    retries = sum(isinstance(event, RunRetried) for event, _ in part)
+    if not isinstance(ended, RunFailed):
+        return RetryRun(RunRetried(), retries)
+    inherited = await read_ancestors(system, beginning(part).forked_from)
+    return RetryRun(plan_retry(run, Recording(part, inherited).steps, ended.step), retries)
+
+
+class ForkRequest(msgspec.Struct, frozen=True):
+    """What an operator asks for; see `RunHandle.fork`."""
+
+    step: str
+    changed: bytes
+    """A JSON object."""
+    id: str | None = None
+    deadline: timedelta | None = None
+    who: str | None = None
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a fork begins, and what the run was started with that it comes from."""
+
+    origin: Origin
+    started: RunStarted
+    principal: str | None
+    moved: tuple[EventPlacesMoved, ...]
+    """How far the run had come with the events that it waits for."""
+
+
+async def place_of_fork(system: ActorSystem, run: str, step: str) -> Place:
+    """Return where a run stood before it began a step.
+
+    Raises:
+        UnknownRunError, UnknownStepError: there is none.
+        ControlRefusedError: the step was a part of cleaning up.
+    """
+    events = await read_first(system, run)
+    part, source = await decoded(system, events), run
+    if not part:
+        raise UnknownRunError(run=run)
+    started, principal = beginning(part), events[0].principal
+    while (before := _before(part, step)) is None:
+        # What the run took over from another one it did not record itself.
+        origin = beginning(part).forked_from
+        if origin is None:
+            known = ", ".join(list(Recording(await _read(system, run)).steps)[:_SHOWN]) or "none"
+            raise UnknownStepError(run=run, step=step, known=known)
+        source, events = origin.run, await read_first(system, origin.run, origin.version)
+        part = await decoded(system, events)
+    inherited = await read_ancestors(system, beginning(part).forked_from)
+    _check_place(run, step, part[:before], inherited)
+    moved = _held(part[:before]).moved(events[0].position, always=True)
+    return Place(Origin(source, before), started, principal, moved)
+
+
+def _before(part: Part, step: str) -> int | None:
+    """Return how many events a run had recorded when it began *step*, for the last time if it was retried."""
+    for number, (event, _) in reversed(list(enumerate(part))):
+        if getattr(event, "step", None) == step and hasattr(event, "branch"):
+            return number
+    return None
+
+
+def _held(before: Part) -> Subscriptions:
+    held = Subscriptions()
+    for event, _ in before:
+        if isinstance(event, SUBSCRIPTION_EVENTS):
+            held = held.after(event)
+    return held
+
+
+def _check_place(run: str, step: str, before: Part, inherited: list[Part]) -> None:
+    if any(isinstance(event, RunCancelRequested) for event, _ in before):
+        raise ControlRefusedError(run=run, what=f"forked at {step}", reason="it was being cancelled by then")
+    branch = step[: step.rfind("/") + 1]
+    if left := given_up(Recording(before, inherited).steps, branch):
+        reason = f"it was cleaning up by then: {left[0]} had been given up"
+        raise ControlRefusedError(run=run, what=f"forked at {step}", reason=reason)
+
+
+def changed_input(started: RunStarted, changed: bytes) -> bytes:
+    """Return the input of a run with other values for some of its arguments; all of them are JSON objects.
+
+    Of a definition's run, which carries its definition, the arguments are the entries of its data.
+    """
+    given: dict[str, Any] = msgspec.json.decode(started.input)
+    others: dict[str, Any] = msgspec.json.decode(changed)
+    if defined_by(started.workflow, given) is not None and isinstance(given["data"], dict):
+        others = {"data": {**given["data"], **others}}
+    return msgspec.json.encode({**given, **others}, order="deterministic")
+
+
+async def _read(system: ActorSystem, run: str) -> Part:
+    part = await decoded(system, await read_first(system, run))
+    if not part:
+        raise UnknownRunError(run=run)
+    return part
