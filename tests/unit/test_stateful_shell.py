@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import zlib
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -133,13 +134,26 @@ def test_an_error_counts_lines_from_the_commands_first(shell: Shell) -> None:
     assert errors == "bash: line 2: no-such-program: command not found\n"
 
 
+@contextlib.contextmanager
+def _heard(number: signal.Signals) -> Generator[None]:
+    """Have children hear a signal, also where this process was begun deaf to it, as `nohup` does."""
+    former = signal.getsignal(number)
+    if former is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if former is signal.SIG_IGN:
+            signal.signal(number, former)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU])
 @pytest.mark.parametrize("waiting", ["sh -c 'echo ready; exec sleep 100'", "echo ready; sleep 100 & wait"])
 @pytest.mark.row("A1-66")
 def test_a_call_that_is_ended_leaves_the_state_of_before(shell: Shell, number: signal.Signals, waiting: str) -> None:
     shell.run("kept=before")
 
-    with shell.start(f"kept=after; cd /; {waiting}") as process:
+    with _heard(number), shell.start(f"kept=after; cd /; {waiting}") as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         os.killpg(process.pid, number)
