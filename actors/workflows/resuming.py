@@ -22,7 +22,7 @@ from perdure.actors.workflows.events import RunStarted, RunSuspended
 from perdure.actors.workflows.recording import Recording
 from perdure.actors.workflows.state import CLOSED, RunState, needs_solitude
 from perdure.store.codec import blob_hashes
-from perdure.store.errors import InternalError, PerdureError
+from perdure.store.errors import InternalError, LogClosedError, LogWriteError, PerdureError
 from perdure.store.records import Loaded, StreamId
 
 if TYPE_CHECKING:
@@ -270,5 +270,8 @@ class Resumer:
     def _spawned(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         self._engine.check_idle()
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, (LogWriteError, LogClosedError)):
+            return  # whoever waits was told; the next life resumes it
+        if error is not None:
             _log.error("a run could not be started or resumed", error=str(error), exception=account_of(error))
