@@ -23,6 +23,7 @@ from perdure.runtime.cli.breakers import breakers
 from perdure.runtime.cli.exits import Exit
 from perdure.runtime.cli.schedules import schedules
 from perdure.runtime.cli.slots import slots
+from perdure.runtime.web.api.table import TABLE
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "cli.md"
 LOG_REFERENCE = REFERENCE.with_name("log.md")
@@ -86,3 +87,9 @@ def test_every_event_and_each_of_its_fields_stands_in_the_reference(event: Any) 
     (row,) = [line for line in reference.splitlines() if line.startswith(f"| `{tag}` |")]
 
     assert [field for field in event.__struct_fields__ if f"`{field}`" not in row.split("|")[2]] == []
+
+
+def test_every_endpoint_of_the_http_api_stands_in_its_reference_with_its_role() -> None:
+    reference = (Path(__file__).resolve().parent.parent / "docs" / "http-api.md").read_text(encoding="utf-8")
+
+    assert [one.id for one in TABLE if f"| `{one.method} {one.path}` | {one.role} | " not in reference] == []

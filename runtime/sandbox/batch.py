@@ -55,7 +55,8 @@ class Batch:
         """
         for part in self._parts:
             self._intend(*part)
-        if any(pending.work.effect != "read" for _, pending, _ in self._open.values()):
+        # Reads too: the machine remembers what it has begun, and would refuse one whose intent was lost with the owner.
+        if self._open:
             await self._recorder.durable()
         executions = self._wanted()
         why = await self._perform(executions) if executions else MISSING
