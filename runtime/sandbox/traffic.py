@@ -200,7 +200,7 @@ class Traffic:
             head = lane.queue[0]
             if isinstance(head, Errand):
                 lane.queue.popleft()
-                self._spawn(self._perform(lane, head))
+                self._begin(lane, head)
                 continue
             calls = lane.ready(room)
             if calls[0].work.where != "slot":
@@ -243,6 +243,14 @@ class Traffic:
         if not lane.is_busy:
             self.window.go_on(lane)
         return errand.done
+
+    def _begin(self, lane: Lane, errand: Errand) -> None:
+        def ended(_: object) -> None:
+            if not errand.done.done():  # the task was cancelled before its first turn: its code has told nobody
+                errand.done.set_exception(self.failure or UsageError(CLOSED))
+                errand.done.exception()
+
+        self._task(self._perform(lane, errand)).add_done_callback(ended)
 
     async def _perform(self, lane: Lane, errand: Errand) -> None:
         done = errand.done
@@ -325,9 +333,13 @@ class Traffic:
         )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._task(work)
+
+    def _task(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = self.around.system.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)

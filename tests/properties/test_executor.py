@@ -219,6 +219,20 @@ def test_whatever_happens_every_caller_is_answered_and_nothing_runs_twice(schedu
     asyncio.run(play())
 
 
+@pytest.mark.parametrize("turns", range(16))
+def test_a_crash_in_any_turn_of_a_release_leaves_nobody_waiting(turns: int) -> None:
+    async def play() -> None:
+        machine = Watched()
+        async with asyncio.timeout(60), Bench(machine) as bench:
+            played = Schedule(bench, machine)
+            await played.do("release", "a", "keep")
+            await played.do("crash soon", turns, "lost")
+            await played.come_to_rest()
+            await played.check()
+
+    asyncio.run(play())
+
+
 @pytest.mark.row("A1-34")
 @pytest.mark.parametrize("knows", ["known", "lost"])
 @pytest.mark.parametrize("turns", range(16))
