@@ -4,12 +4,12 @@ Not here: how a run begins there (`steering.py`). Nothing is written for them: t
 id is that of one event, `RUN#VERSION`, so no two are the same, and each is there as long as its run is.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from perdure.actors.kernel.clock import SECOND
+from perdure.actors.kernel.clock import moment_of
 from perdure.actors.workflows.errors import UnknownCheckpointError, UnknownRunError
 from perdure.store.records import Query, Recorded, StreamId
 
@@ -65,7 +65,7 @@ def checkpoint_of(event: Recorded) -> Checkpoint | None:
     if isinstance(facts.left, int) and facts.left:
         return None  # more people are wanted
     run = event.stream.partition("/")[2]
-    return Checkpoint(f"{run}#{event.version}", run, event.version, facts.step, event.type, _utc(event.at))
+    return Checkpoint(f"{run}#{event.version}", run, event.version, facts.step, event.type, moment_of(event.at))
 
 
 async def read_checkpoints(reach: "Reach", run: str) -> list[Checkpoint]:
@@ -97,7 +97,7 @@ async def find_checkpoint(reach: "Reach", run: str, id: str) -> Checkpoint:
     every = await read_checkpoints(reach, run)
     if id == f"{run}#1":
         begun = (await _read(reach, run, 1))[0]
-        return Checkpoint(id, run, 1, "", begun.type, _utc(begun.at))
+        return Checkpoint(id, run, 1, "", begun.type, moment_of(begun.at))
     for one in every:
         if one.id == id:
             return one
@@ -112,7 +112,3 @@ async def _read(reach: "Reach", run: str, until: int | None) -> list[Recorded]:
         found += [event for event in page if until is None or event.version <= until]
         query = msgspec.structs.replace(query, after=page[-1].position)
     return found
-
-
-def _utc(micros: int) -> datetime:
-    return datetime.fromtimestamp(micros / SECOND, UTC)

@@ -7,13 +7,13 @@ follows from its runs whenever somebody asks, so it cannot say anything else tha
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar, overload
 
 import msgspec
 from msgspec import UNSET
 
-from perdure.actors.kernel.clock import SECOND
+from perdure.actors.kernel.clock import moment_of
 from perdure.actors.state.conversation import (
     Artifact,
     ArtifactKept,
@@ -291,7 +291,7 @@ class Conversation:
         first = [await self._runtime.read(Query(stream=self._stream, limit=1))]
         last = [await self._runtime.read(Query(stream=one, limit=1, newest_first=True)) for one in streams]
         begun, ended = ([page[0].at for page in pages if page] for pages in (first, last))
-        return (_utc(min(begun)), _utc(max(ended))) if begun and ended else (None, None)
+        return (moment_of(min(begun)), moment_of(max(ended))) if begun and ended else (None, None)
 
     # Artifacts
 
@@ -384,7 +384,3 @@ def _status(runs: Sequence[ConversationRun]) -> ConversationStatus:
             return "cancelled"
         case _:
             return "failed"
-
-
-def _utc(micros: int) -> datetime:
-    return datetime.fromtimestamp(micros / SECOND, UTC)

@@ -1,12 +1,14 @@
 """The port to time: whoever needs it is handed a clock, so that tests can move it by hand."""
 
 from collections.abc import Callable
-from typing import Protocol
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
 
 from perdure.actors.kernel.messages import Moment
 
 SECOND = 1_000_000
 """Microseconds in a second, the unit of every recorded time."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Timer(Protocol):
@@ -34,3 +36,8 @@ class Clock(Protocol):
         For limits on what is going on in this process: setting the system's clock must not end them.
         """
         ...
+
+
+def moment_of(micros: int) -> datetime:
+    """Return a recorded time as one with a zone, UTC."""
+    return _EPOCH + timedelta(microseconds=micros)

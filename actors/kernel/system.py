@@ -218,10 +218,11 @@ class ActorSystem:
             self.fail(shell, error)
             return False
         if answer is not None:
-            self._reply(answer, done.replies[0], done.ticket)
+            self.reply(answer, done.replies[0], done.ticket)
         return True
 
-    def _reply(self, answer: Answer[Any], reply: Any, ticket: Ticket | None) -> None:
+    def reply(self, answer: Answer[Any], reply: Any, ticket: Ticket | None) -> None:
+        """Settle *answer* once what it rests on is durable, which *ticket* tells; None: it is."""
         if ticket is None:
             answer.set(reply)
             return

@@ -8,12 +8,12 @@ import copy
 import enum
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, Self
 
 import msgspec
 
-from perdure.actors.kernel.clock import SECOND
+from perdure.actors.kernel.clock import moment_of
 from perdure.actors.kernel.payloads import Redaction
 from perdure.actors.state.errors import StatePermissionError
 from perdure.actors.state.operations import MAX_CHANGES, Look, Looked, Wish, check_key, encoded
@@ -215,5 +215,5 @@ class StateView:
 def change_of(found: dict[str, Any]) -> StateChange:
     """Return a change that was read from the log as plain data."""
     values: dict[str, Any] = {"old": MISSING, "new": MISSING, **found}
-    values["at"] = datetime.fromtimestamp(found["at"] / SECOND, UTC)
+    values["at"] = moment_of(found["at"])
     return StateChange(**values)

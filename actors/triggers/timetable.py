@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from perdure.actors.kernel.clock import SECOND
+from perdure.actors.kernel.clock import SECOND, moment_of
 from perdure.actors.triggers.kinds import Schedule
 from perdure.store.errors import UsageError
 
@@ -165,11 +165,6 @@ def _passed(times: Iterable[int], now: int, keep: int, delay: Callable[[int], in
         count += 1
         newest.append(due)
     return Passed(count, tuple(newest), None)
-
-
-def moment_of(micros: int) -> datetime:
-    """Return a recorded time as one with a zone, UTC."""
-    return _EPOCH + micros * _MICROSECOND
 
 
 def said(micros: int) -> str:

@@ -314,12 +314,8 @@ class Engine:
     def has_paused(self, shell: Shell) -> None:
         """Tell those who wait for it that a run has paused itself, once that is durable."""
         answer = self._waiters_for_pause.pop(shell.state.run, None)
-        barrier = self.system.log.barrier() if answer is not None else None
-        if answer is not None and barrier is None:
-            answer.set(view(shell.state))
-        elif answer is not None and barrier is not None:
-            told = view(shell.state)
-            barrier.on_settled(lambda t: answer.set(told) if t.error is None else answer.set_error(t.error))
+        if answer is not None:
+            self.system.reply(answer, view(shell.state), self.system.log.barrier())
 
     def until_idle(self) -> Answer[None]:
         """Return the answer to come when no run is in memory and none is being brought back."""

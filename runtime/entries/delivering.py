@@ -151,9 +151,6 @@ class Delivery:
 
     def restore(self, state: SubscriptionState) -> None:
         """Take up what the last life left: an event that is to be given again, dead letters that are asked for."""
-        self._take_up(state)
-
-    def _take_up(self, state: SubscriptionState) -> None:
         self._trouble = state.trouble
         self._redrives.update((one.position, None) for one in state.letters if one.is_asked_for)
 
@@ -247,7 +244,7 @@ class Delivery:
             self._queue.clear()
             self.seen = self._recorded = state.until
             self._is_behind = True
-            self._take_up(state)
+            self.restore(state)
         self._open()
 
     def _open(self, error: Exception | None = None) -> None:

@@ -5,11 +5,12 @@ about subscriptions or the log itself, is made of no row.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, cast
 
 import msgspec
 
+from perdure.actors.kernel.clock import moment_of
 from perdure.actors.kernel.system import ActorSystem
 from perdure.actors.triggers.event_names import all_tags
 from perdure.actors.triggers.log_event import LogEvent
@@ -29,7 +30,6 @@ _HIDDEN_KINDS: Final = frozenset({"subscription", "listing", "log"})
 _HIDDEN: Final = frozenset({"events-delivered"})
 """What says how far somebody is: it would be an event for each event that is handled."""
 _NO_BLOBS: Final[Mapping[str, bytes]] = {}
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _hashes = msgspec.json.Decoder(dict[str, str]).decode
 
 
@@ -105,7 +105,7 @@ class LogEvents:
         data: dict[str, Any] = msgspec.json.decode(row.data)
         if row.blobs is not None:
             data.update({field: _large(blobs, sha256) for field, sha256 in _hashes(row.blobs).items()})
-        at = _EPOCH + timedelta(microseconds=row.at)
+        at = moment_of(row.at)
         kind, _, rest = row.stream.partition("/")
         run = rest if kind == "run" else _text(data.get("run"))
         if kind == "topic":

@@ -6,13 +6,12 @@ after a restart.
 
 import asyncio
 from collections.abc import Awaitable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
-from perdure.actors.kernel.answer import Answer
-from perdure.actors.kernel.clock import SECOND
+from perdure.actors.kernel.clock import SECOND, moment_of
 from perdure.actors.triggers.entry_point import EntryPointState, GetEntryPoint, entry_stream
 from perdure.actors.workflows.commands import CancelRun, GetRun
 from perdure.actors.workflows.errors import UnknownRunError
@@ -57,7 +56,7 @@ class Outcomes:
         if seconds == 0:
             view = await self._last(first)
             return await self._told(entry, run, view) if view.status in _OVER or _rests(view) else None
-        ended = await self._within(self._ended_or_paused(run), seconds)
+        ended = await self._within(self._ended_or_paused(first), seconds)
         return None if ended is None else await self._told(entry, run, ended)
 
     async def result(self, entry: str, run: str) -> ExecutionResult | None:
@@ -92,17 +91,16 @@ class Outcomes:
             "available_slots": max(0, entry.max_concurrent - queue.working),
         }
 
-    async def _ended_or_paused(self, run: str) -> RunView:
-        """Return how a run stands once it is over, or has paused itself."""
-        ended = asyncio.ensure_future(self._runtime.ended(run))
+    async def _ended_or_paused(self, view: RunView) -> RunView:
+        """Return how a run, which stood as *view* says, stands once it is over or has paused itself."""
+        ended = asyncio.ensure_future(self._runtime.ended(view.run))
         try:
             while True:
-                view = await self._last(await self._view(run))
-                paused = self._machinery.engine.until_paused(view.run)
-                view = await self._view(view.run)  # it may have come there since
+                paused = self._machinery.engine.until_paused((await self._last(view)).run)
+                view = await self._last(await self._view(view.run))  # it may have come there since
                 if _rests(view):
                     return view
-                told = asyncio.ensure_future(_of(paused))
+                told = asyncio.ensure_future(paused)
                 try:
                     await asyncio.wait({ended, told}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
@@ -157,8 +155,8 @@ class Outcomes:
             error_type=view.error_type,
             error=view.error,
             correlation=correlation or run,
-            started_at=_at(begun[0].at) if begun else None,
-            ended_at=_at(told.at) if told is not None else await self._ended_at(view),
+            started_at=moment_of(begun[0].at) if begun else None,
+            ended_at=moment_of(told.at) if told is not None else await self._ended_at(view),
         )
 
     async def _ended_at(self, view: RunView) -> datetime | None:
@@ -166,7 +164,7 @@ class Outcomes:
         ends = await self._runtime.read(
             Query(stream=StreamId(f"run/{view.run}"), types=_ENDS, newest_first=True, limit=1)
         )
-        return _at(ends[0].at) if view.is_closed and ends else None
+        return moment_of(ends[0].at) if view.is_closed and ends else None
 
     # Time
 
@@ -191,14 +189,6 @@ class Outcomes:
                 await asyncio.wait({task})
 
 
-def _at(micros: int) -> datetime:
-    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=micros)
-
-
 def _rests(view: RunView) -> bool:
     """Return whether a run has paused itself, and nothing else of it goes on."""
     return view.status == "paused" and view.paused_at is not None
-
-
-async def _of(paused: Answer[RunView]) -> RunView:
-    return await paused

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from perdure.actors.kernel.clock import moment_of
 from perdure.actors.triggers.kinds import Schedule
 from perdure.actors.triggers.schedule import (
     PauseSchedule,
@@ -20,7 +21,7 @@ from perdure.actors.triggers.schedule import (
     schedule_of,
     turn_of,
 )
-from perdure.actors.triggers.timetable import moment_of, timetable
+from perdure.actors.triggers.timetable import timetable
 from perdure.runtime.entries.attending import Attendant
 from perdure.runtime.naming import check_principal
 from perdure.store.errors import UsageError

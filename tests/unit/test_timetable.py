@@ -8,8 +8,9 @@ from itertools import islice, takewhile
 import pytest
 
 from perdure import UsageError
+from perdure.actors.kernel.clock import moment_of
 from perdure.actors.triggers.kinds import Schedule
-from perdure.actors.triggers.timetable import COUNTED, check_schedule, delay_of, moment_of, passed, said, timetable
+from perdure.actors.triggers.timetable import COUNTED, check_schedule, delay_of, passed, said, timetable
 from tests.support.schedules import daily, hourly, micros, utc
 
 BERLIN, SYDNEY, LORD_HOWE = "Europe/Berlin", "Australia/Sydney", "Australia/Lord_Howe"

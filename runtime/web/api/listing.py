@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import msgspec
 
+from perdure.actors.kernel.clock import moment_of
 from perdure.runtime.web.api.problems import Refused
-from perdure.runtime.web.api.shapes import RunLine, Runs, RunsQuery, maybe_moment, moment
+from perdure.runtime.web.api.shapes import RunLine, Runs, RunsQuery, maybe_moment
 from perdure.store.reader import LogReader
 
 WINDOW: Final = 5_000
@@ -89,8 +90,8 @@ def _line(row: _Row) -> RunLine:
         workflow=row.workflow or "",
         status=row.status,
         is_open=row.is_open,
-        started_at=moment(row.started_at),
-        last_at=moment(row.last_at),
+        started_at=moment_of(row.started_at),
+        last_at=moment_of(row.last_at),
         wake_at=maybe_moment(row.wake_at) if row.is_open else None,
         waits_on=row.waits_on if row.is_open else None,
         entry=row.entry,

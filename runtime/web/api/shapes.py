@@ -3,12 +3,13 @@
 Data only. Times are RFC 3339 in UTC. Invariant: a request with a field that does not stand here is refused.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
+from perdure.actors.kernel.clock import moment_of
 from perdure.actors.workflows.state import RunStatus
 from perdure.actors.workflows.state import RunView as ActorView
 from perdure.runtime.checkpoints import Checkpoint
@@ -26,14 +27,9 @@ Who: TypeAlias = Annotated[str, Meta(min_length=1, max_length=80)]
 """Whom an answer comes from, where a program passes it on. The log names them `WHO via NAME`, with the token's name."""
 
 
-def moment(micros: int) -> datetime:
-    """Return microseconds since 1970 as a time."""
-    return datetime.fromtimestamp(micros / 1_000_000, UTC)
-
-
 def maybe_moment(micros: int | None) -> datetime | None:
     """Return microseconds since 1970 as a time; None for None."""
-    return None if micros is None else moment(micros)
+    return None if micros is None else moment_of(micros)
 
 
 class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -254,7 +250,7 @@ def question_of(one: OpenQuestion) -> Question:
         schema=one.schema,
         choices=one.choices,
         to=one.to,
-        asked_at=moment(one.asked_at),
+        asked_at=moment_of(one.asked_at),
         until=maybe_moment(one.until),
         tool=one.tool or None,
         arguments=one.arguments,
@@ -338,7 +334,7 @@ def event_of(one: Recorded) -> Event:
         version=one.version,
         type=one.type,
         type_version=one.type_version,
-        at=moment(one.at),
+        at=moment_of(one.at),
         data=None if one.data is None else msgspec.Raw(one.data.encode()),
         blobs=None if one.blobs is None else msgspec.json.decode(one.blobs, type=dict[str, str]),
         correlation=one.correlation,
