@@ -65,6 +65,16 @@ class Topic(Generic[T]):
         return msgspec.structs.replace(event, data=data)
 
 
+def check_data(topic: "str | Topic[Any]", encoded: bytes) -> None:
+    """Check what is about to be published, where there is a topic that says what it is to be.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if isinstance(topic, Topic):
+        topic.check(encoded)
+
+
 def name_of(type: "str | Topic[Any]") -> str:
     """Return the name of a type of events."""
     return type.name if isinstance(type, Topic) else type

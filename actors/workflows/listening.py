@@ -14,7 +14,7 @@ import msgspec
 from perdure.actors.kernel.spans import check_limit
 from perdure.actors.triggers.exchange import LiveWait
 from perdure.actors.triggers.topic import Publish, check_type, topic_of
-from perdure.actors.triggers.typed import MISFIT, Topic, name_of
+from perdure.actors.triggers.typed import MISFIT, Topic, check_data, name_of
 from perdure.actors.triggers.wanted import Occurrence, On, PublishedEvent, Wanted
 from perdure.actors.workflows.branch import Branch
 from perdure.actors.workflows.definition import digest
@@ -48,8 +48,7 @@ async def publish_event(driver: "Driver", branch: Branch, key: str, what: str | 
     """Publish an event once and for all. See `Context.publish`."""
     type = check_type(name_of(what))
     encoded = driver.engine.encode(data, f"the event {type}")
-    if isinstance(what, Topic):
-        what.check(encoded)
+    check_data(what, encoded)
     made_of = digest(type, encoded)
     if branch.take(key, "publication", type, made_of) is not None:
         return

@@ -20,7 +20,7 @@ from perdure.actors.kernel.spans import check_limit
 from perdure.actors.tools.breaker import Command as Forcing
 from perdure.actors.tools.definition import Tool
 from perdure.actors.tools.outcome import Success
-from perdure.actors.triggers.typed import Topic, name_of
+from perdure.actors.triggers.typed import Topic, check_data, name_of
 from perdure.actors.workflows.children import checked_run_id
 from perdure.actors.workflows.definition import Workflow
 from perdure.actors.workflows.failures import Failures
@@ -29,7 +29,6 @@ from perdure.runtime.control import messages
 from perdure.runtime.control.entries import OwnersEntryPoints
 from perdure.runtime.control.line import Line
 from perdure.runtime.control.schedules import OwnersSchedules
-from perdure.runtime.entries.publishing import encoded_for
 from perdure.runtime.entries.results import ExecutionResult, TriggerOptions
 from perdure.runtime.figures import RuntimeStatistics
 from perdure.runtime.goals import GoalReader
@@ -227,7 +226,8 @@ class Connection:
     ) -> bool:
         """Publish an event of a type; return False where that *id* was published before. Durable on return."""
         name = name_of(type)
-        given = encoded_for(self.encode(data, f"the event {name}"), type)
+        given = msgspec.Raw(self.encode(data, f"the event {name}"))
+        check_data(type, given)
         is_new: bool = await self._request(messages.Publish(name, given, id, who, source, correlation))
         return is_new
 

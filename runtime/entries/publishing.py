@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from perdure.actors.triggers.topic import Publish, check_id, check_type, topic_of
-from perdure.actors.triggers.typed import Topic, name_of
+from perdure.actors.triggers.typed import Topic, check_data, name_of
 from perdure.runtime.entries.handling import CAUSE
 from perdure.runtime.naming import check_principal, is_name
 from perdure.store.errors import UsageError
@@ -37,7 +37,8 @@ async def publish(runtime: "Runtime", topic: str | Topic[Any], data: object, sai
     check_principal(said.who)
     check_named(said.source, "source")
     check_named(said.correlation, "correlation")
-    encoded = encoded_for(runtime.encode(data, f"the event {type}"), topic)
+    encoded = msgspec.Raw(runtime.encode(data, f"the event {type}"))
+    check_data(topic, encoded)
     cause = CAUSE.get()
     command = Publish(
         encoded,
@@ -48,17 +49,6 @@ async def publish(runtime: "Runtime", topic: str | Topic[Any], data: object, sai
     )
     is_new: bool = await runtime.ask(topic_of(type), command, principal=said.who)
     return is_new
-
-
-def encoded_for(encoded: bytes, topic: str | Topic[Any]) -> msgspec.Raw:
-    """Return the data of an event, checked against what the topic says they are.
-
-    Raises:
-        UsageError: they are something else.
-    """
-    if isinstance(topic, Topic):
-        topic.check(encoded)
-    return msgspec.Raw(encoded)
 
 
 def check_named(text: str | None, what: str) -> None:

@@ -7,7 +7,7 @@ is open.
 import contextlib
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import uuid_utils
 
@@ -22,7 +22,7 @@ from perdure.actors.workflows.queue import Queue
 from perdure.actors.workflows.queues import Shared
 from perdure.runtime.entries.entry_points import QUEUE_PREFIX, EntryPoint, check_correlation
 from perdure.runtime.entries.outcomes import Outcomes
-from perdure.runtime.entries.results import ExecutionResult
+from perdure.runtime.entries.results import ExecutionResult, TriggerOptions
 from perdure.runtime.entries.starting_at import Starts
 from perdure.runtime.entries.triggering import Asked, Beside, Triggers, fired_id
 from perdure.runtime.naming import check_conversation, check_principal, check_priority
@@ -156,17 +156,13 @@ class EntryPoints:
         )
         return await self._triggers.start(found, asked)
 
-    async def trigger_and_wait(  # noqa: PLR0913 - as `trigger`
+    async def trigger_and_wait(
         self,
         entry: str,
         data: Mapping[str, Any] | None = None,
         *,
         timeout: timedelta | float | None = None,
-        correlation_id: str | None = None,
-        id: str | None = None,
-        conversation: str | None = None,
-        priority: int | None = None,
-        who: str | None = None,
+        **options: Unpack[TriggerOptions],
     ) -> ExecutionResult | None:
         """Start a run and wait until it ends or pauses itself; None when *timeout* (seconds) is over first.
 
@@ -175,10 +171,7 @@ class EntryPoints:
         Raises:
             As `trigger` and `wait`.
         """
-        run = await self.trigger(
-            entry, data, correlation_id=correlation_id, id=id, conversation=conversation, priority=priority, who=who
-        )
-        return await self.wait(entry, run, timeout=timeout)
+        return await self.wait(entry, await self.trigger(entry, data, **options), timeout=timeout)
 
     async def fire(  # noqa: PLR0913 - what a trigger may say, all by keyword
         self,
