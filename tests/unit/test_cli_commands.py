@@ -3,14 +3,11 @@
 import hashlib
 import json
 import sqlite3
-import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import cast
 
 import pytest
-import structlog
 
 from perdure.store.codec import BLOB_THRESHOLD_BYTES
 from perdure.store.sqlite import SqliteEventLog
@@ -19,15 +16,9 @@ from tests.support.logs import run as run_async
 
 
 @pytest.fixture
-def here(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
-    """A folder with an application; the interpreter is left as it was."""
-    monkeypatch.delenv("PERDURE_DB", raising=False)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    modules = set(sys.modules)
-    yield Here(tmp_path, capsys)
-    structlog.reset_defaults()
-    for name in set(sys.modules) - modules:
-        del sys.modules[name]
+def here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Here:
+    """A folder with an application."""
+    return Here(tmp_path, capsys)
 
 
 def objects(text: str) -> list[dict[str, object]]:

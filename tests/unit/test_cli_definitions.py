@@ -1,12 +1,9 @@
 """Definitions and agents of a file on the command line: run, recorded, resumed, checked, shown and forked."""
 
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 from tests.support.cli import Here
 
@@ -32,17 +29,11 @@ steps = [
 
 
 @pytest.fixture
-def here(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
-    """A folder with an application; the interpreter is left as it was."""
-    monkeypatch.delenv("PERDURE_DB", raising=False)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    modules = set(sys.modules)
+def here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Here:
+    """A folder with an application."""
     made = Here(tmp_path, capsys)
     made.file.write_text(APPLICATION, encoding="utf-8")
-    yield made
-    structlog.reset_defaults()
-    for name in set(sys.modules) - modules:
-        del sys.modules[name]
+    return made
 
 
 @pytest.mark.parametrize("name", ["large", "large-orders"])

@@ -3,13 +3,10 @@
 import asyncio
 import importlib.util
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from perdure import Runtime
 from tests.support.cli import Ended, Here
@@ -36,17 +33,11 @@ async def release(ctx: Context) -> list:
 
 
 @pytest.fixture
-def here(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
-    """A folder with an application; the interpreter is left as it was."""
-    monkeypatch.delenv("PERDURE_DB", raising=False)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    modules = set(sys.modules)
+def here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Here:
+    """A folder with an application."""
     (tmp_path / "releases.py").write_text(APPLICATION, encoding="utf-8")
     asyncio.run(begin(tmp_path))
-    yield Here(tmp_path, capsys)
-    structlog.reset_defaults()
-    for name in set(sys.modules) - modules:
-        del sys.modules[name]
+    return Here(tmp_path, capsys)
 
 
 async def begin(folder: Path) -> None:

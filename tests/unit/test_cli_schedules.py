@@ -2,14 +2,12 @@
 
 import asyncio
 import json
-import sys
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-import structlog
 
 from perdure import BlockingRuntime, Context, EntryPoint, Query, Recorded, Runtime, Schedule, workflow
 from tests.support.cli import Here
@@ -28,14 +26,11 @@ POINTS = [
 
 
 @pytest.fixture
-def here(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
+def here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Here:
     """A folder with an application, and a log with two schedules."""
-    monkeypatch.delenv("PERDURE_DB", raising=False)
-    monkeypatch.setattr(sys, "path", list(sys.path))
     found = Here(tmp_path, capsys)
     asyncio.run(live(found.db))
-    yield found
-    structlog.reset_defaults()
+    return found
 
 
 async def live(db: Path) -> None:

@@ -4,14 +4,12 @@ import asyncio
 import base64
 import hashlib
 import json
-import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from perdure import Runtime
 from perdure.actors.slots.calls import ToolCall
@@ -84,13 +82,10 @@ def objects(text: str) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def slots(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Slots]:
-    monkeypatch.delenv("PERDURE_DB", raising=False)
-    monkeypatch.setattr(sys, "path", list(sys.path))
+def slots(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Slots:
     here = Slots(tmp_path, capsys)
     monkeypatch.setattr("perdure.runtime.sandbox.opening.open_backend", lambda *_, **__: here.machine)
-    yield here
-    structlog.reset_defaults()
+    return here
 
 
 async def hold(rt: Runtime) -> None:
@@ -592,7 +587,6 @@ def test_a_trajectory_without_a_slot_says_where_its_files_are(
 def real(slots: Slots, monkeypatch: pytest.MonkeyPatch) -> Slots:
     """The commands, with the machines that there really are."""
     monkeypatch.undo()
-    monkeypatch.delenv("PERDURE_DB", raising=False)
     return slots
 
 

@@ -1,26 +1,17 @@
 """The commands that start runs and steer them: what they record, what they print, and how they exit."""
 
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 from tests.support.cli import Ended, Here
 
 
 @pytest.fixture
-def here(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
-    """A folder with an application; the interpreter is left as it was."""
-    monkeypatch.delenv("PERDURE_DB", raising=False)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    modules = set(sys.modules)
-    yield Here(tmp_path, capsys)
-    structlog.reset_defaults()
-    for name in set(sys.modules) - modules:
-        del sys.modules[name]
+def here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Here:
+    """A folder with an application."""
+    return Here(tmp_path, capsys)
 
 
 def start(here: Here, workflow: str, *arguments: str) -> Ended:

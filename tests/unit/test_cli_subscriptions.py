@@ -2,12 +2,9 @@
 
 import asyncio
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 from perdure import LogEvent, Retry, Runtime, UsageError, connect
 from perdure.actors.triggers.subscription import AskRedrive, subscription_stream
@@ -15,15 +12,9 @@ from tests.support.cli import Here
 
 
 @pytest.fixture
-def here(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
-    """A folder for a log; what commands set for the whole interpreter is left as it was."""
-    monkeypatch.delenv("PERDURE_DB", raising=False)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    modules = set(sys.modules)
-    yield Here(tmp_path, capsys)
-    structlog.reset_defaults()
-    for name in set(sys.modules) - modules:
-        del sys.modules[name]
+def here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Here:
+    """A folder for a log."""
+    return Here(tmp_path, capsys)
 
 
 class Shop:

@@ -4,15 +4,12 @@ import asyncio
 import getpass
 import json
 import sqlite3
-import sys
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from perdure import CircuitOpenError, PerdureError, RateLimit, Runtime, tool
 from perdure.runtime.cli.fleet import Fleet
@@ -59,16 +56,10 @@ async def limited(n: int) -> int:
 
 
 @pytest.fixture
-def here(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
-    """A folder; the interpreter is left as it was."""
-    monkeypatch.delenv("PERDURE_DB", raising=False)
+def here(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Here:
+    """A folder."""
     monkeypatch.delenv("SHOP_KEY", raising=False)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    modules = set(sys.modules)
-    yield Here(tmp_path, capsys)
-    structlog.reset_defaults()
-    for name in set(sys.modules) - modules:
-        del sys.modules[name]
+    return Here(tmp_path, capsys)
 
 
 def call(here: Here, *calls: tuple[Any, Any] | tuple[Any, Any, str]) -> None:
