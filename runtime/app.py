@@ -6,11 +6,9 @@ All state is in the log and in what is passed here; two runtimes on two files in
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
-from msgspec import UNSET
 
 from perdure.actors.kernel.answer import Answer
 from perdure.actors.kernel.clock import Clock
@@ -30,7 +28,6 @@ from perdure.actors.triggers.bus import EventBus
 from perdure.actors.triggers.typed import Topic
 from perdure.actors.workflows.agents.agent import Agent
 from perdure.actors.workflows.agents.pool import Agents
-from perdure.actors.workflows.children import checked_run_id
 from perdure.actors.workflows.commands import GetRun
 from perdure.actors.workflows.defined.conditions import Predicate
 from perdure.actors.workflows.defined.known import Known, Reducer
@@ -46,8 +43,8 @@ from perdure.actors.workflows.state import RunView
 from perdure.runtime.beginning import Beginnings
 from perdure.runtime.calls import DirectCall, call_tool
 from perdure.runtime.clock import SystemClock
-from perdure.runtime.conversations import Conversation, Conversations
 from perdure.runtime.dispatch import dispatched
+from perdure.runtime.door import Door
 from perdure.runtime.entries.entry_points import EntryPoint
 from perdure.runtime.entries.event_entries import EventEntries
 from perdure.runtime.entries.events import Events
@@ -61,12 +58,11 @@ from perdure.runtime.figuring import read_figures, select_tool
 from perdure.runtime.following import ask_following
 from perdure.runtime.goals import Goals
 from perdure.runtime.handle import RunHandle
-from perdure.runtime.lookup import called_tool, named_input
+from perdure.runtime.lookup import called_by, named_input
 from perdure.runtime.machinery import Machinery, OpenLog, Parts
 from perdure.runtime.naming import check_conversation, check_place, check_principal, queues_by_name
 from perdure.runtime.opening import resolver
 from perdure.runtime.options import Options, OptionValues
-from perdure.runtime.people import InputOutcome, inject_input
 from perdure.runtime.questions import OpenQuestion, Questions
 from perdure.runtime.recovery import WaitingRun
 from perdure.runtime.rehearsing import CheckedRun
@@ -85,6 +81,8 @@ from perdure.runtime.web.making import make_api
 from perdure.runtime.web.webhooks.route import WebhookRoute
 from perdure.runtime.web.webhooks.webhooks import Webhooks
 from perdure.store.errors import UsageError
+from perdure.store.expected import checked_but
+from perdure.store.location import checked_path
 from perdure.store.protocols import EventLog
 from perdure.store.records import Query, Recorded, StreamId, stream_id
 
@@ -92,11 +90,11 @@ if TYPE_CHECKING:
     from perdure.runtime.web.api.application import HttpApi
     from perdure.runtime.web.api.roles import Tokens
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Runtime(Ways):
+@checked_but("start", "call")
+class Runtime(Ways, Door):
     """Runs workflows on a log; `async with Runtime("agents.db", workflows=[…]) as rt`."""
 
     def __init__(  # noqa: PLR0913 - what an application may pass, all by keyword
@@ -150,7 +148,7 @@ class Runtime(Ways):
             UsageError: two tools, agents, workflows or entry points have the same name, or something is not one.
             InvalidDefinitionError: a definition has faults; names all of them.
         """
-        self.path = Path(path)
+        self.path = checked_path(path)
         self.settings = settings or Settings()
         self.redaction = Redaction(self.settings.redacted_keys)
         self._clock = clock or SystemClock()
@@ -195,8 +193,6 @@ class Runtime(Ways):
         self._state = SharedState(self, self._machinery)
         self._goals = Goals(self, self._machinery, GoalBook(goals, known.predicates, self.redaction))
         self._machinery.attachments.append(self._goals)
-        self.conversations = Conversations(self)
-        """The conversations of this runtime."""
         self._entry_points = EntryPoints(self, self._machinery, self._beginnings, entry_points)
         self._events = Events(self, self._machinery)
         self._machinery.attachments += [self._events, self._entry_points, EventEntries(self)]
@@ -281,16 +277,6 @@ class Runtime(Ways):
         await self._machinery.abandon()
 
     # Runs
-
-    async def start(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
-        """Start a run with an id of its own; durable on return.
-
-        Raises:
-            UsageError: the workflow is not registered, or the runtime is not open.
-            InvalidArgumentsError: the input does not fit; nothing was recorded.
-            LogWriteError, BacklogFullError: the log refused.
-        """
-        return await self.with_options().start(workflow, *args, **kwargs)
 
     def with_options(  # noqa: PLR0913 - what a start may say, all by keyword
         self,
@@ -395,37 +381,6 @@ class Runtime(Ways):
         self._opened()
         return await self._beginnings.fork(run, asked)
 
-    def run(self, run_id: str, workflow: Workflow[..., R] | None = None) -> RunHandle[R]:
-        """Return a handle to a run by its id, whether it exists or not; with *workflow*, its result is typed."""
-        return RunHandle(self, checked_run_id(run_id), None if workflow is None else workflow.result_decoder)
-
-    async def resume_run(self, run: str, answer: object = UNSET, *, at: str = "", who: str | None = None) -> bool:
-        """Let a paused run go on, one that has paused itself with an answer. See `RunHandle.resume`."""
-        return await self.run(run).resume(answer, at=at, who=who)
-
-    async def inject_input(
-        self, target: str, content: object, *, who: str | None = None
-    ) -> "InputOutcome | Literal[False]":
-        """Give a run what a person says: by the id of a question or, if it asks only one, by that of the run.
-
-        A text is read as the question takes it (`yes`, JSON), or as it stands. Return what became of it, durable;
-        False where there is no such run or question. Only `accepted` has changed anything.
-
-        Raises:
-            WrongAnswerError: it is not what was asked for; the question stays open.
-            UnencodableError: it cannot be recorded.
-        """
-        self._opened()
-        return await inject_input(self, target, content, who)
-
-    def conversation(self, id: str) -> Conversation:
-        """Return a conversation by its id, whether anything has happened in it or not.
-
-        Raises:
-            UsageError: the id cannot be one.
-        """
-        return self.conversations.get(id)
-
     async def publish(
         self,
         type: str | Topic[Any],
@@ -463,21 +418,6 @@ class Runtime(Ways):
             found.add(page)
         return found.open(self._clock.moment().now)
 
-    async def execute(self, workflow_id: str, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Run a workflow to its end; return `workflow_id`, `status` ("completed"), `result` and `duration` (seconds).
-
-        It is a run like any other: with an id (`with_options(id=…).execute(…)`) the caller can ask again after a crash.
-        Cancelling the wait does not cancel the run.
-
-        Raises:
-            UnknownWorkflowError: there is none of that name; nothing was recorded.
-            WorkflowFailedError: it failed, was compensated, timed out, was cancelled or is blocked, which its `status`
-                says; it names the step, the agent and the type of the error, and has the result as far as there is
-                one. The original exception is the cause, in the life in which it was raised.
-            As `start`.
-        """
-        return await self.with_options().execute(workflow_id, data)
-
     @property
     def failures(self) -> Failures:
         """The exceptions that runs end with, as long as somebody waits for them."""
@@ -492,7 +432,8 @@ class Runtime(Ways):
         `agent_performance` (by agent or tool: `executions`, `avg_time`, `min_time`, `max_time`) and `circuit_breakers`
         (by agent: `state`, `failure_count`); and those of document 003: `running`, `entry_points` (how many), `streams`
         (see `EntryPoints.statistics`), `goal_id` (of the only goal), `outcome_aggregator`, `event_bus`,
-        `state_manager`. The first call reads the log, later ones what has come since.
+        `state_manager`; and `webhooks` (see `Webhooks.statistics`; counted in memory since the runtime opened).
+        The first call reads the log, later ones what has come since.
         """
         self._opened()
         await read_executions(self, self._executions)
@@ -531,37 +472,11 @@ class Runtime(Ways):
         """The tools of this runtime: register more, list those that can be offered to a model."""
         return self._tools
 
-    async def call(self, tool: Tool[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call a tool once, outside of a run: guarded and recorded, its outcome durable on return.
-
-        It is one attempt: the tool's retry policy is for runs, where waits are durable. Its fallback is called where
-        it is refused or fails.
-
-        Raises:
-            CircuitOpenError, RateLimitedError, BulkheadFullError: refused; the tool was not called.
-            ToolFailedError: it failed; the original exception is the cause.
-            InvalidArgumentsError: the arguments do not fit; nothing was recorded.
-        """
-        return await self.with_options().call(tool, *args, **kwargs)
-
     async def call_encoded(self, tool: Tool[..., Any], arguments: bytes, options: OptionValues) -> Success:
         """Call a tool with encoded arguments. See `call`."""
         self._opened()
         call = DirectCall(tool, arguments, options.timeout, options.conversation, options.limit_key, options.principal)
         return await call_tool(self._engine, call)
-
-    async def dispatch(self, tool: str, arguments: str | bytes | Mapping[str, Any] = "{}") -> str:
-        """Make a call as a model asks for it, by name and with a JSON object, and return what the model is told.
-
-        Never raises for what goes wrong with the call: the text is then a JSON object with the key `error`. An unknown
-        name, or arguments that do not fit, count against nobody. Of a result over 64 KiB the model gets a preview; the
-        log keeps all of it, and `blob` returns it by the `sha256` of the preview.
-
-        Raises:
-            LogWriteError, BacklogFullError: the log refused.
-            UsageError: the runtime is not open.
-        """
-        return await self.with_options().dispatch(tool, arguments)
 
     async def dispatch_encoded(
         self, name: str, arguments: str | bytes | Mapping[str, Any], options: OptionValues
@@ -699,7 +614,9 @@ class Runtime(Ways):
     async def statistics(self) -> RuntimeStatistics:
         """Return the figures of the runtime; those of tools are folds of the log, which a restart does not zero."""
         self._opened()
-        return await read_figures(self._machinery, self.ask)
+        figures = await read_figures(self._machinery, self.ask)
+        came_in = self._webhooks.statistics()
+        return msgspec.structs.replace(figures, webhooks=came_in) if came_in.routes else figures
 
     async def read(self, query: Query) -> list[Recorded]:
         """Return one page of the durable events that match."""
@@ -749,14 +666,16 @@ class Runtime(Ways):
         return view if view.is_closed or view.status == "blocked" else await ended
 
     async def check_settlement(self, run: str, step: str, data: msgspec.Raw) -> None:
-        """Check that JSON fits the declared result of the tool that a step calls, if that tool is known.
+        """Check that JSON fits the declared result of the tool or the child that a step calls, if that is known.
 
         Raises:
             UnencodableError: it does not.
         """
-        tool = self._tools.get(await called_tool(self.read, stream_id(f"run/{run}"), step) or "")
-        if tool is not None:
-            tool.result_decoder.decode(data, step)
+        called = await called_by(self.read, stream_id(f"run/{run}"), step)
+        if called is not None:
+            known = self._tools.get(called.tool) if called.tool else self._workflows.get(called.workflow)
+            if known is not None:
+                known.result_decoder.decode(data, step)
 
     def encode(self, value: object, where: str) -> bytes:
         """Return a value as it would be recorded.

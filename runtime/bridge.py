@@ -1,41 +1,57 @@
 """A synchronous front for programs without an event loop: a thin layer over the one asynchronous core.
 
-The runtime lives on a loop in a thread of its own. Nothing is decided here.
+The runtime lives on a loop in a thread of its own. Nothing is decided here: what blocks is made of what is awaited
+(`blocking.py`), and of the facets likewise (`blocking_facets.py`).
 """
 
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine, Mapping
-from datetime import timedelta
-from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack
-
-from msgspec import UNSET
+from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ParamSpec, Self, TypeVar, cast, overload
 
 from perdure.actors.kernel.errors import AskTimeoutError
-from perdure.actors.slots.calls import ToolResult
-from perdure.actors.slots.commands import TrajectoryView
 from perdure.actors.tools.definition import Tool
+from perdure.actors.tools.registry import Registry
 from perdure.actors.triggers.typed import Topic
+from perdure.actors.workflows.defined.registry import Workflows
 from perdure.actors.workflows.definition import Workflow
-from perdure.actors.workflows.state import RunView
 from perdure.runtime.app import Runtime
-from perdure.runtime.checkpoints import Checkpoint
-from perdure.runtime.entries.results import ExecutionResult, TriggerOptions
-from perdure.runtime.figures import RuntimeStatistics
-from perdure.runtime.handle import RunHandle
-from perdure.runtime.questions import OpenQuestion
-from perdure.runtime.sandbox.trajectory import Trajectory
-from perdure.runtime.serving.payloads import ArtifactListEntryPayload
+from perdure.runtime.blocking import blocking, fronted, on_loop
+from perdure.runtime.blocking_facets import (
+    BlockingAgents,
+    BlockingConversation,
+    BlockingConversations,
+    BlockingEntryPoints,
+    BlockingEvents,
+    BlockingGoals,
+    BlockingSagas,
+    BlockingSchedules,
+    BlockingState,
+    BlockingSubscription,
+)
+from perdure.runtime.blocking_runs import BlockingOptions, BlockingRun, BlockingTrajectory
+from perdure.runtime.entries.handling import EventHandler
+from perdure.runtime.rehearsing import CheckedRun
+from perdure.runtime.settings import Settings
+from perdure.runtime.web.webhooks.serving import WebhookServer
+from perdure.runtime.web.webhooks.webhooks import Webhooks
 from perdure.store.errors import UsageError
-from perdure.store.records import Recorded
+from perdure.store.expected import checked_but
+from perdure.store.records import Query, Recorded
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
+@checked_but("__init__", "start", "call", "start_as", "subscribe")
 class BlockingRuntime:
-    """`with BlockingRuntime("agents.db", workflows=[…]) as rt`: a `Runtime` whose calls block."""
+    """`with BlockingRuntime("agents.db", workflows=[…]) as rt`: a `Runtime` whose calls block.
+
+    What a method does and raises is said at the method of `Runtime` of the same name.
+    """
 
     def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
         """Describe a runtime; the options are those of `Runtime`.
@@ -43,8 +59,11 @@ class BlockingRuntime:
         Raises:
             UsageError: as `Runtime`.
         """
-        self._runtime = Runtime(path, **options)
+        self._runtime = self._inner = Runtime(path, **options)
+        self._bridge = self
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    # The loop
 
     def __enter__(self) -> Self:
         """Open the log in a thread of its own.
@@ -63,6 +82,16 @@ class BlockingRuntime:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self) -> Self:
+        """Open it, for programs without a `with` block; nothing if it is open."""
+        return self if self.is_running else self.__enter__()
+
+    def close(self) -> None:
+        """Stop in good order; see `Runtime.close`. Idempotent."""
+        if self._loop is None:
+            return
         try:
             self.wait(self._runtime.close())
         finally:
@@ -75,6 +104,21 @@ class BlockingRuntime:
             self._thread.join()
             loop.close()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it is open."""
+        return self._loop is not None
+
+    @property
+    def path(self) -> Path:
+        """The log's file."""
+        return self._runtime.path
+
+    @property
+    def settings(self) -> Settings:
+        """Its settings."""
+        return self._runtime.settings
+
     def wait(self, work: Coroutine[Any, Any, R], timeout: float | None = None) -> R:
         """Run *work* on the runtime's loop and block until it ends, at most *timeout* seconds.
 
@@ -82,9 +126,11 @@ class BlockingRuntime:
             AskTimeoutError: it did not end in time; it was cancelled, the runs that it looked at go on.
             UsageError: called on a thread whose own event loop runs, or outside of the `with` block.
         """
-        if asyncio._get_running_loop() is not None:  # noqa: SLF001 - the documented get_running_loop raises
+        try:
+            _refuse_a_loop()
+        except UsageError:
             work.close()
-            raise UsageError("BlockingRuntime would block the event loop: use `async with Runtime(…)` here")
+            raise
         if self._loop is None:
             work.close()
             raise UsageError("the runtime is not open: write `with BlockingRuntime(…) as rt:` and use rt inside")
@@ -97,21 +143,23 @@ class BlockingRuntime:
             future.cancel()
             raise AskTimeoutError(timeout_seconds=timeout) from error
 
-    def start(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> "BlockingRun[R]":
+    # Runs
+
+    @overload
+    def start(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> BlockingRun[R]: ...
+    @overload
+    def start(self, workflow: str, *args: Any, **kwargs: Any) -> BlockingRun[Any]: ...
+    def start(self, workflow: Any, *args: Any, **kwargs: Any) -> BlockingRun[Any]:
         """Start a run; durable on return. See `Runtime.start`."""
         return BlockingRun(self, self.wait(self._runtime.start(workflow, *args, **kwargs)))
 
-    def start_as(self, id: str, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> "BlockingRun[R]":
-        """Start a run with an id, or find it; durable on return. See `Runtime.with_options`."""
+    def start_as(self, id: str, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> BlockingRun[R]:
+        """Start a run with an id, or find it; the same as `with_options(id=…).start(…)`."""
         return BlockingRun(self, self.wait(self._runtime.with_options(id=id).start(workflow, *args, **kwargs)))
 
-    def run(self, run_id: str, workflow: Workflow[..., R] | None = None) -> "BlockingRun[R]":
+    def run(self, run_id: str, workflow: Workflow[..., R] | None = None) -> BlockingRun[R]:
         """Return a handle to a run by its id."""
         return BlockingRun(self, self._runtime.run(run_id, workflow))
-
-    def call(self, tool: Tool[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call a tool once, outside of a run. See `Runtime.call`."""
-        return self.wait(self._runtime.call(tool, *args, **kwargs))
 
     def execute(
         self, workflow_id: str, data: Mapping[str, Any] | None = None, *, id: str | None = None
@@ -119,190 +167,152 @@ class BlockingRuntime:
         """Run a workflow to its end, with an id where one is given. See `Runtime.execute`."""
         return self.wait(self._runtime.with_options(id=id).execute(workflow_id, data))
 
-    def publish(
-        self,
-        type: str | Topic[Any],
-        data: object = None,
-        *,
-        id: str | None = None,
-        who: str | None = None,
-        source: str | None = None,
-        correlation: str | None = None,
-    ) -> bool:
-        """Publish an event; durable on return. See `Runtime.publish`."""
-        done = self._runtime.publish(type, data, id=id, who=who, source=source, correlation=correlation)
-        return self.wait(done)
+    with_options = fronted(Runtime.with_options, BlockingOptions)
+    resume_run = blocking(Runtime.resume_run)
+    inject_input = blocking(Runtime.inject_input)
+    questions = blocking(Runtime.questions)
+    waiting = blocking(Runtime.waiting)
+    resume = blocking(Runtime.resume)
+    until_idle = blocking(Runtime.until_idle)
 
-    def trigger(self, entry: str, data: Mapping[str, Any] | None = None, **options: Unpack[TriggerOptions]) -> str:
-        """Start a run by an entry point and return its id; durable on return. See `Runtime.trigger`."""
-        return self.wait(self._runtime.trigger(entry, data, **options))
-
-    def trigger_and_wait(
-        self,
-        entry: str,
-        data: Mapping[str, Any] | None = None,
-        *,
-        timeout: timedelta | float | None = None,
-        **options: Unpack[TriggerOptions],
-    ) -> ExecutionResult | None:
-        """Start a run and wait for its end; None on timeout, and it goes on. See `Runtime.trigger_and_wait`."""
-        return self.wait(self._runtime.trigger_and_wait(entry, data, timeout=timeout, **options))
-
-    def cancel_execution(self, entry: str, run: str) -> bool:
-        """Ask for a run of an entry point to be cancelled. See `Runtime.cancel_execution`."""
-        return self.wait(self._runtime.cancel_execution(entry, run))
-
-    def get_execution_result(self, entry: str, run: str) -> ExecutionResult | None:
-        """Return how a run of an entry point ended. See `Runtime.get_execution_result`."""
-        return self.wait(self._runtime.get_execution_result(entry, run))
-
-    def get_stats(self) -> dict[str, Any]:
-        """Return the figures of defined workflows and of agents. See `Runtime.get_stats`."""
-        return self.wait(self._runtime.get_stats())
-
-    def get_goal_progress(self, goal: str | None = None) -> dict[str, Any]:
-        """Return how far a goal is. See `Runtime.get_goal_progress`."""
-        return self.wait(self._runtime.get_goal_progress(goal))
-
-    def trajectory(self, trajectory_id: str) -> "BlockingTrajectory":
-        """Return the handle of a sequence of calls that shares one slot. See `Runtime.trajectory`."""
-        return BlockingTrajectory(self, self._runtime.trajectory(trajectory_id))
-
-    def questions(self) -> list[OpenQuestion]:
-        """Return the open questions of all runs, oldest first."""
-        return self.wait(self._runtime.questions())
-
-    def statistics(self) -> RuntimeStatistics:
-        """Return the figures of the runtime."""
-        return self.wait(self._runtime.statistics())
-
-
-class BlockingTrajectory:
-    """A handle to a trajectory whose calls block; see `Trajectory`, which says what each does and raises."""
-
-    def __init__(self, front: BlockingRuntime, trajectory: Trajectory) -> None:
-        self._front = front
-        self._trajectory = trajectory
-        self.id = trajectory.id
-        """The trajectory's id."""
-
-    def call(self, name: str, arguments: dict[str, Any] | None = None, **options: Any) -> ToolResult:
-        """Run a tool in the slot, after the calls made before; the options are those of `Trajectory.call`."""
-        return self._front.wait(self._trajectory.call(name, arguments, **options))
-
-    def run(self, command: str, **options: Any) -> ToolResult:
-        """Run a shell command in the slot; the options are those of `Trajectory.run`."""
-        return self._front.wait(self._trajectory.run(command, **options))
-
-    def write_file(self, path: str, content: str) -> None:
-        """Write a text file into the workspace."""
-        self._front.wait(self._trajectory.write_file(path, content))
-
-    def read_file(self, path: str, *, max_bytes: int | None = None) -> bytes:
-        """Return a file of the workspace."""
-        return self._front.wait(self._trajectory.read_file(path, max_bytes=max_bytes))
-
-    def list_files(self, path: str = ".", *, recursive: bool = False) -> list[ArtifactListEntryPayload]:
-        """Return what is in a folder of the workspace."""
-        return self._front.wait(self._trajectory.list_files(path, recursive=recursive))
-
-    def archive(self, path: str = ".") -> bytes:
-        """Return a folder of the workspace as a tar.gz."""
-        return self._front.wait(self._trajectory.archive(path))
-
-    def view(self) -> TrajectoryView:
-        """Return how it stands: its slot, what runs, what is in doubt."""
-        return self._front.wait(self._trajectory.view())
-
-    def settle(self, uniq_id: str, *, success: bool, because: str, output: str = "", who: str | None = None) -> None:
-        """Say what became of a call in doubt."""
-        self._front.wait(self._trajectory.settle(uniq_id, success=success, because=because, output=output, who=who))
-
-    def release(self, *, reset_workspace: bool = False, cancel: bool = False) -> None:
-        """Give the slot back once the calls made before have ended; with *cancel*, end them."""
-        self._front.wait(self._trajectory.release(reset_workspace=reset_workspace, cancel=cancel))
-
-
-class BlockingRun(Generic[R]):
-    """A handle to a run whose calls block; see `RunHandle`."""
-
-    def __init__(self, front: BlockingRuntime, handle: RunHandle[R]) -> None:
-        self._front = front
-        self._handle = handle
-        self.id = handle.id
-        """The run's id."""
-
-    def result(self, timeout: float | None = None) -> R:
-        """Block until the run ends, at most *timeout* seconds, and return its result.
+    def check(self) -> list[CheckedRun]:
+        """Say of every open run of the log whether this runtime's code fits; before it is opened. See `Runtime.check`.
 
         Raises:
-            AskTimeoutError: it has not ended yet; it goes on.
-            As `RunHandle.result`.
+            UsageError: called on a thread whose own event loop runs.
+            As `Runtime.check`.
         """
-        return self._front.wait(self._handle.result(), timeout)
+        if self._loop is not None:
+            return self.wait(self._runtime.check())
+        _refuse_a_loop()
+        return asyncio.run(self._runtime.check())
 
-    def status(self) -> RunView:
-        """Return how the run stands."""
-        return self._front.wait(self._handle.status())
+    @property
+    def workflows(self) -> Workflows:
+        """The workflows: register more, list them, take some out."""
+        return self._runtime.workflows
 
-    def cancel(self, reason: str = "cancelled by the application") -> bool:
-        """Ask for the run to be cancelled; return False when it was closed already."""
-        return self._front.wait(self._handle.cancel(reason))
+    @property
+    def sagas(self) -> BlockingSagas:
+        """Sagas that the application drives step by step."""
+        return BlockingSagas(self, self._runtime.sagas)
 
-    def signal(self, name: str, value: object = None, *, id: str | None = None, who: str | None = None) -> bool:
-        """Send the run a signal; durable on return. See `RunHandle.signal`."""
-        return self._front.wait(self._handle.signal(name, value, id=id, who=who))
+    # Conversations, state, goals
 
-    def answer(self, question: str, value: object, *, who: str | None = None) -> None:
-        """Answer a question of the run; durable on return. See `RunHandle.answer`."""
-        self._front.wait(self._handle.answer(question, value, who=who))
+    conversation = fronted(Runtime.conversation, BlockingConversation)
 
-    def approve(
-        self, question: str, *, who: str, arguments: Mapping[str, object] | None = None, digest: str = ""
-    ) -> None:
-        """Approve a call of the run; durable on return. See `RunHandle.approve`."""
-        self._front.wait(self._handle.approve(question, who=who, arguments=arguments, digest=digest))
+    @property
+    def conversations(self) -> BlockingConversations:
+        """The conversations."""
+        return BlockingConversations(self, self._runtime.conversations)
 
-    def reject(self, question: str, reason: str = "", *, who: str) -> None:
-        """Reject a call of the run; durable on return. See `RunHandle.reject`."""
-        self._front.wait(self._handle.reject(question, reason, who=who))
+    @property
+    def state(self) -> BlockingState:
+        """The values that runs share."""
+        return BlockingState(self, self._runtime.state)
 
-    def settle_done(self, step: str, result: object = None) -> None:
-        """Say that a step in doubt happened, with this result. See `RunHandle.settle_done`."""
-        self._front.wait(self._handle.settle_done(step, result))
+    @property
+    def goals(self) -> BlockingGoals:
+        """The goals."""
+        return BlockingGoals(self, self._runtime.goals)
 
-    def settle_not_done(self, step: str, *, because: str = "settled by the application") -> None:
-        """Say that a step in doubt did not happen; it is made again. See `RunHandle.settle_not_done`."""
-        self._front.wait(self._handle.settle_not_done(step, because=because))
+    get_goal_progress = blocking(Runtime.get_goal_progress)
 
-    def settle_failed(self, step: str, error: str) -> None:
-        """Say that a step in doubt failed. See `RunHandle.settle_failed`."""
-        self._front.wait(self._handle.settle_failed(step, error))
+    # The ways in
 
-    def pause(self, because: str = "paused by the application", *, who: str | None = None) -> bool:
-        """Stop the run where it is, until `resume`. See `RunHandle.pause`."""
-        return self._front.wait(self._handle.pause(because, who=who))
+    trigger = blocking(Runtime.trigger)
+    trigger_and_wait = blocking(Runtime.trigger_and_wait)
+    cancel_execution = blocking(Runtime.cancel_execution)
+    get_execution_result = blocking(Runtime.get_execution_result)
 
-    def resume(self, answer: object = UNSET, *, at: str = "", who: str | None = None) -> bool:
-        """Let a paused run go on. See `RunHandle.resume`."""
-        return self._front.wait(self._handle.resume(answer, at=at, who=who))
+    @property
+    def entry_points(self) -> BlockingEntryPoints:
+        """The ways in: register them, trigger them, ask what became of that."""
+        return BlockingEntryPoints(self, self._runtime.entry_points)
 
-    def retry(self, *, who: str | None = None) -> str | None:
-        """Have the run tried again from the step that it failed of. See `RunHandle.retry`."""
-        return self._front.wait(self._handle.retry(who=who))
+    @property
+    def schedules(self) -> BlockingSchedules:
+        """The schedules of entry points."""
+        return BlockingSchedules(self, self._runtime.schedules)
 
-    def fork(self, step: str = "", **options: Any) -> "BlockingRun[R]":
-        """Start another run that begins where this one was before *step*; the options are those of `RunHandle.fork`."""
-        return BlockingRun(self._front, self._front.wait(self._handle.fork(step, **options)))
+    @property
+    def webhooks(self) -> Webhooks:
+        """The webhooks: their routes, figures."""
+        return self._runtime.webhooks
 
-    def checkpoints(self) -> list[Checkpoint]:
-        """Return the places at which the run had just finished something. See `RunHandle.checkpoints`."""
-        return self._front.wait(self._handle.checkpoints())
+    @property
+    def webhook_server(self) -> WebhookServer | None:
+        """The runtime's own server of its webhooks."""
+        return self._runtime.webhook_server
 
-    def checkpoint(self, id: str) -> Checkpoint:
-        """Return a checkpoint of the run by its id. See `RunHandle.checkpoint`."""
-        return self._front.wait(self._handle.checkpoint(id))
+    # Events
 
-    def history(self) -> list[Recorded]:
-        """Return the first thousand events of the run."""
-        return self._front.wait(self._handle.history())
+    publish = blocking(Runtime.publish)
+    subscribe_to_events = on_loop(Runtime.subscribe_to_events)
+    unsubscribe_from_events = on_loop(Runtime.unsubscribe_from_events)
+
+    def subscribe(
+        self, handler: EventHandler, types: str | Topic[Any] | Iterable[str], **said: Any
+    ) -> BlockingSubscription:
+        """Have a handler given every event of these types. See `Events.subscribe`, whose options these are."""
+        return self.events.subscribe(handler, types, **said)
+
+    @property
+    def events(self) -> BlockingEvents:
+        """What happens: subscribe, wait for it, look back, see what handlers failed at."""
+        return BlockingEvents(self, self._runtime.events)
+
+    # Tools and agents
+
+    def call(self, tool: Tool[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a tool once, outside of a run. See `Runtime.call`."""
+        return self.wait(self._runtime.call(tool, *args, **kwargs))
+
+    dispatch = blocking(Runtime.dispatch)
+    select = blocking(Runtime.select)
+    force_circuit = blocking(Runtime.force_circuit)
+
+    @property
+    def tools(self) -> Registry:
+        """The tools: register more, list those that can be offered to a model."""
+        return self._runtime.tools
+
+    @property
+    def agents(self) -> BlockingAgents:
+        """The agents."""
+        return BlockingAgents(self, self._runtime.agents)
+
+    # Slots
+
+    trajectory = fronted(Runtime.trajectory, BlockingTrajectory)
+    quarantine_slot = blocking(Runtime.quarantine_slot)
+    reset_slot = blocking(Runtime.reset_slot)
+
+    # Looking
+
+    statistics = blocking(Runtime.statistics)
+    get_stats = blocking(Runtime.get_stats)
+    read = blocking(Runtime.read)
+    blob = blocking(Runtime.blob)
+
+    def tail(self, after: int = 0, query: Query | None = None) -> Generator[Recorded]:
+        """Yield every durable event after a position, in order and without gaps, until the runtime closes.
+
+        Each is waited for without an end: leave the loop by what an event says, or read a page.
+        """
+        events = cast("AsyncGenerator[Recorded]", self._runtime.tail(after, query))
+
+        async def following() -> Recorded | None:
+            return await anext(events, None)
+
+        try:
+            while self.is_running and (event := self.wait(following())) is not None:
+                yield event
+        finally:
+            with suppress(UsageError):  # it is closed, and the generator with it
+                self.wait(events.aclose())
+
+
+def _refuse_a_loop() -> None:
+    if asyncio._get_running_loop() is not None:  # noqa: SLF001 - the documented get_running_loop raises
+        raise UsageError("BlockingRuntime would block the event loop: use `async with Runtime(…)` here")

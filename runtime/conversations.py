@@ -35,10 +35,11 @@ from perdure.runtime.naming import check_conversation, check_principal, is_name
 from perdure.runtime.options import Options
 from perdure.runtime.steering import ForkRequest
 from perdure.store.errors import UsageError
+from perdure.store.expected import checked_but
 from perdure.store.records import Query, Recorded, StreamId
 
 if TYPE_CHECKING:
-    from perdure.runtime.app import Runtime
+    from perdure.runtime.reach import Reach
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -97,10 +98,11 @@ class ConversationMetrics(msgspec.Struct, frozen=True):
     """From the first event of the conversation to the last one."""
 
 
+@checked_but("__init__")
 class Conversations:
     """The conversations of a runtime."""
 
-    def __init__(self, runtime: "Runtime") -> None:
+    def __init__(self, runtime: "Reach") -> None:
         self._runtime = runtime
 
     def get(self, id: str) -> "Conversation":
@@ -121,10 +123,11 @@ class Conversations:
         return [*found]
 
 
+@checked_but("__init__")
 class Conversation:
     """One conversation; a handle, which keeps nothing alive."""
 
-    def __init__(self, runtime: "Runtime", id: str) -> None:
+    def __init__(self, runtime: "Reach", id: str) -> None:
         check_conversation(id)
         self._runtime = runtime
         self._stream = conversation_stream(id)
@@ -148,11 +151,11 @@ class Conversation:
         """
         return await self.with_options().start(workflow, *args, **kwargs)
 
-    def with_options(self, **options: Any) -> Options:
+    def with_options(self, /, **options: Any) -> Options:
         """Return a way to start runs in the conversation with options: those of `Runtime.with_options`."""
         return self._runtime.with_options(**options, conversation=self.id)
 
-    async def trigger(self, entry: str, data: Mapping[str, Any] | None = None, **options: Any) -> str:
+    async def trigger(self, /, entry: str, data: Mapping[str, Any] | None = None, **options: Any) -> str:
         """Start a run by an entry point, in the conversation; return its id. The options are those of `trigger`."""
         return await self._runtime.entry_points.trigger(entry, data, conversation=self.id, **options)
 
@@ -314,8 +317,7 @@ class Conversation:
             ConversationFullError: the conversation keeps as many as it may.
             UnencodableError, PayloadTooLargeError: it cannot be recorded; nothing has changed.
         """
-        if not is_name(name, MAX_NAME):
-            raise UsageError(f"an artifact's name is 1 to {MAX_NAME} printable characters, not {name!r}")
+        check_artifact(name)
         check_principal(who)
         is_binary = isinstance(content, (bytes, bytearray))
         data = self._runtime.encode(content, f"artifact {name}")
@@ -368,6 +370,16 @@ class Conversation:
                 raise KeyError(facts["name"])
             content = msgspec.json.decode(data)
         return base64.b64decode(content) if facts.get("is_binary") else content
+
+
+def check_artifact(name: str) -> None:
+    """Check what a value is to be kept under.
+
+    Raises:
+        UsageError: it cannot be called that.
+    """
+    if not is_name(name, MAX_NAME):
+        raise UsageError(f"an artifact's name is 1 to {MAX_NAME} printable characters, not {name!r}")
 
 
 def _status(runs: Sequence[ConversationRun]) -> ConversationStatus:

@@ -3,8 +3,9 @@
 import msgspec
 
 from perdure.actors.tools.statistics import ToolStatistics
-from perdure.actors.workflows.queues import QueueStatistics
+from perdure.actors.workflows.lines import QueueStatistics
 from perdure.runtime.sandbox.statistics import SlotStatistics
+from perdure.runtime.web.webhooks.figures import WebhookStatistics
 from perdure.store.records import LogStatistics
 
 
@@ -23,3 +24,5 @@ class RuntimeStatistics(msgspec.Struct, frozen=True):
     """None: this runtime has no slots."""
     queues: dict[str, QueueStatistics] = {}
     """By name; what waits is made anew from the log when a runtime opens."""
+    webhooks: WebhookStatistics | None = None
+    """Counted in memory since it was opened; None: this runtime has no routes."""

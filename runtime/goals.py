@@ -3,11 +3,10 @@
 Not here: the rules (`actors/state/goal.py`), and what runs tell (`ctx.goal`). Invariant: what is returned is durable.
 """
 
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
-import structlog
-
+from perdure.actors.kernel.logs import logger
 from perdure.actors.kernel.messages import Command
 from perdure.actors.kernel.payloads import encode_payload
 from perdure.actors.kernel.shell import Shell
@@ -25,12 +24,13 @@ from perdure.actors.state.goals import GoalBook, goal_stream
 from perdure.runtime.goal_evidence import Places, violations_of
 from perdure.runtime.naming import check_principal
 from perdure.store.errors import UndecodableEventError, UnknownTagError, UsageError
+from perdure.store.expected import checked_but
 from perdure.store.records import Query, Recorded, StreamId
 
 if TYPE_CHECKING:
     from perdure.runtime.machinery import Machinery
 
-_log = structlog.get_logger("perdure.goals")
+_log = logger("perdure.goals")
 
 
 class Source(Protocol):
@@ -45,6 +45,7 @@ class Source(Protocol):
         ...
 
 
+@checked_but("__init__")
 class GoalReader:
     """How goals stand, seen from wherever the log can be asked.
 
@@ -86,6 +87,18 @@ class GoalReader:
         return figures
 
 
+def the_only(goals: Iterable[str]) -> str:
+    """Return the only one.
+
+    Raises:
+        UsageError: there are several, or none.
+    """
+    found = list(goals)
+    if len(found) != 1:
+        raise UsageError(f"say which goal: there are {', '.join(found) or 'none'}")
+    return found[0]
+
+
 _FIGURES: Final[tuple[str, ...]] = (
     "total_decisions", "successful_outcomes", "failed_outcomes", "constraint_violations", "criteria_tracked",
     "streams_seen",
@@ -97,6 +110,7 @@ def _counts(one: GoalProgress) -> tuple[int, ...]:
     return (one.decisions, one.successes, one.failures, violations, len(one.criteria), one.streams)
 
 
+@checked_but("__init__")
 class Goals(GoalReader):
     """The goals of a runtime: `rt.goals`."""
 
@@ -121,9 +135,7 @@ class Goals(GoalReader):
         Raises:
             UsageError: there are several, or none.
         """
-        if len(self.book) != 1:
-            raise UsageError(f"say which goal: there are {', '.join(self.book) or 'none'}")
-        return next(iter(self.book))
+        return the_only(self.book)
 
     async def list(self) -> "list[Goal]":
         """Return the runtime's goals as they stand, in the order in which it was given them."""
@@ -146,12 +158,15 @@ class Goals(GoalReader):
         kind: str = "custom",
         context: Mapping[str, Any] | None = None,
         who: str | None = None,
+        id: str | None = None,
     ) -> GoalDecision:
         """Record that the application decided something for a goal. See `Pursuit.decide`, which is for runs.
 
-        Asked again after a crash it is another decision: in a run it would be the same one.
+        With an *id* of the caller's, recording it again (the last 1,000 ids of a goal are remembered) changes nothing
+        and returns the decision that there is; without one it is another decision.
 
         Raises:
+            GoalConflictError: the id was another decision's, or a violation's; nothing was recorded.
             UnknownGoalError, UnknownCriterionError, UnencodableError, PayloadTooLargeError: nothing was recorded.
             LogWriteError, BacklogFullError: the log refused.
         """
@@ -165,6 +180,7 @@ class Goals(GoalReader):
             constraints=constraints,
             kind=kind,
             context=context,
+            id=id,
         )
         command = said.command(self._encode, Who())
         decision: GoalDecision = await self._source.ask(goal_stream(goal), command, principal=who)
@@ -182,7 +198,7 @@ class Goals(GoalReader):
     ) -> GoalOutcome:
         """Record what a decision, of a run or of the application, came to. See `Pursuit.outcome`.
 
-        Recorded again it counts for nothing: `is_new` is False.
+        It needs no id: a decision has one outcome, so recorded again it counts for nothing, and `is_new` is False.
 
         Raises:
             UnknownGoalError, UnknownDecisionError, UnencodableError, PayloadTooLargeError: nothing was recorded.
@@ -196,14 +212,19 @@ class Goals(GoalReader):
         outcome: GoalOutcome = await self._source.ask(goal_stream(goal), command, principal=who)
         return outcome
 
-    async def record_violation(self, goal: str, constraint: str, details: str = "", *, who: str | None = None) -> None:
+    async def record_violation(
+        self, goal: str, constraint: str, details: str = "", *, who: str | None = None, id: str | None = None
+    ) -> None:
         """Record that a constraint of a goal was violated, where no check could tell.
 
+        With an *id*, as of `record_decision`, recording it again changes nothing.
+
         Raises:
+            GoalConflictError: the id was another violation's, or a decision's; nothing was recorded.
             UnknownGoalError, UsageError: there is no such goal, or no such constraint of it.
         """
         check_principal(who)
-        await self._source.ask(goal_stream(goal), violation_of(constraint, details, Who()), principal=who)
+        await self._source.ask(goal_stream(goal), violation_of(constraint, details, Who(), id), principal=who)
 
     async def set_status(
         self,

@@ -22,9 +22,10 @@ from perdure.actors.workflows.errors import RunBlockedError, RunCancelledError, 
 from perdure.actors.workflows.events import StepCompleted, StepFailed, StepNotDone
 from perdure.actors.workflows.state import RunView
 from perdure.runtime.checkpoints import Checkpoint, find_checkpoint, read_checkpoints
-from perdure.runtime.naming import check_principal, check_signal
+from perdure.runtime.naming import check_principal, check_signal, check_speaker
 from perdure.runtime.steering import ForkRequest
 from perdure.store.errors import UsageError
+from perdure.store.expected import checked_but
 from perdure.store.records import Query, Recorded, StreamId
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
+@checked_but("__init__")
 class RunHandle(Generic[R]):
     """A run, as seen from outside; every answer is durable before it is given."""
 
@@ -82,7 +84,7 @@ class RunHandle(Generic[R]):
                 decoder = self._decoder or PayloadDecoder(msgspec.json.Decoder(Any))
                 return decoder.decode(view.result, f"the result of run {self.id}")
 
-    async def cancel(self, reason: str = "cancelled by the application") -> bool:
+    async def cancel(self, reason: str = "cancelled by the application", *, who: str | None = None) -> bool:
         """Ask for the run to be cancelled; return False when it was closed already.
 
         The request is durable when this returns; the end comes when the code's `finally` blocks have run. Async steps
@@ -91,7 +93,8 @@ class RunHandle(Generic[R]):
         Raises:
             UnknownRunError: there is no such run.
         """
-        is_open: bool = await self._runtime.ask(self._stream, CancelRun(reason))
+        check_principal(who)
+        is_open: bool = await self._runtime.ask(self._stream, CancelRun(reason), principal=who)
         return is_open
 
     async def signal(self, name: str, value: object = None, *, id: str | None = None, who: str | None = None) -> bool:
@@ -114,10 +117,13 @@ class RunHandle(Generic[R]):
         is_new: bool = await self._runtime.ask(self._stream, SendSignal(name, data, id), principal=who)
         return is_new
 
-    async def answer(self, question: str, value: object, *, who: str | None = None) -> None:
+    async def answer(
+        self, question: str, value: object, *, who: str | None = None, on_behalf: str | None = None
+    ) -> None:
         """Answer a question of the run, by its id (`Runtime.questions`); durable when this returns.
 
-        *who* is written down as the principal of the answer, not checked.
+        *who* is written down as the principal of the answer, not checked, and *on_behalf* whose answer they pass on:
+        where several people are wanted, both have had their word by that.
 
         Raises:
             WrongAnswerError: it is not what was asked for; nothing was recorded, and the question stays open.
@@ -126,36 +132,43 @@ class RunHandle(Generic[R]):
             UnencodableError: the value cannot be recorded.
             UnknownRunError: there is no such run.
         """
-        check_principal(who)
+        check_speaker(who, on_behalf)
         data = msgspec.Raw(self._runtime.encode(value, f"the answer to {question}"))
-        await self._runtime.ask(self._stream, AnswerQuestion(question, data, who), principal=who)
+        command = AnswerQuestion(question, data, who, on_behalf or "")
+        await self._runtime.ask(self._stream, command, principal=who)
 
     async def approve(
-        self, question: str, *, who: str, arguments: Mapping[str, object] | None = None, digest: str = ""
+        self,
+        question: str,
+        *,
+        who: str,
+        arguments: Mapping[str, object] | None = None,
+        digest: str = "",
+        on_behalf: str | None = None,
     ) -> None:
         """Approve the call that a run asks for, with other *arguments* if they are given; durable when this returns.
 
         What others approved before is void when the arguments change. Where somebody else changed them, *digest*
-        (`OpenQuestion.digest`) has to say which ones are meant.
+        (`OpenQuestion.digest`) has to say which ones are meant. *on_behalf* is as of `answer`.
 
         Raises:
             WrongAnswerError: it is no approval, the arguments do not fit, or *who* has approved it already.
             QuestionNotOpenError, RunClosedError, UnencodableError, UnknownRunError: as `answer`.
         """
-        check_principal(who)
+        check_speaker(who, on_behalf)
         given = msgspec.Raw(self._runtime.encode(arguments, f"the arguments of {question}"))
-        command = DecideApproval(question, "approved", who, given, digest=digest)
+        command = DecideApproval(question, "approved", who, given, digest=digest, on_behalf=on_behalf or "")
         await self._runtime.ask(self._stream, command, principal=who)
 
-    async def reject(self, question: str, reason: str = "", *, who: str) -> None:
+    async def reject(self, question: str, reason: str = "", *, who: str, on_behalf: str | None = None) -> None:
         """Reject the call that a run asks for: it is not made, whoever approved it. Durable when this returns.
 
         Raises:
             WrongAnswerError: it is no approval.
             QuestionNotOpenError, RunClosedError, UnknownRunError: as `answer`.
         """
-        check_principal(who)
-        command = DecideApproval(question, "rejected", who, reason=reason)
+        check_speaker(who, on_behalf)
+        command = DecideApproval(question, "rejected", who, reason=reason, on_behalf=on_behalf or "")
         await self._runtime.ask(self._stream, command, principal=who)
 
     async def pause(self, because: str = "paused by the application", *, who: str | None = None) -> bool:
@@ -273,33 +286,38 @@ class RunHandle(Generic[R]):
         asked = ForkRequest(step, data, id, deadline, who, checkpoint)
         return RunHandle(self._runtime, await self._runtime.fork_run(self.id, asked), self._decoder)
 
-    async def settle_done(self, step: str, result: object = None) -> None:
+    async def settle_done(self, step: str, result: object = None, *, who: str | None = None) -> None:
         """Say that a step in doubt happened, with this result; the run goes on with it.
 
         Raises:
             NotInDoubtError: the step is not in doubt.
             UnencodableError: the result cannot be recorded, or is not of the type that the tool declares.
         """
+        check_principal(who)
         data = msgspec.Raw(self._runtime.encode(result, f"the result of {step}"))
         await self._runtime.check_settlement(self.id, step, data)
-        await self._runtime.ask(self._stream, SettleStep(step, StepCompleted(step, data, 0, 0)))
+        await self._runtime.ask(self._stream, SettleStep(step, StepCompleted(step, data, 0, 0)), principal=who)
 
-    async def settle_not_done(self, step: str, *, because: str = "settled by the application") -> None:
+    async def settle_not_done(
+        self, step: str, *, because: str = "settled by the application", who: str | None = None
+    ) -> None:
         """Say that a step in doubt did not happen; it is dispatched again.
 
         Raises:
             NotInDoubtError: the step is not in doubt.
         """
-        await self._runtime.ask(self._stream, SettleStep(step, StepNotDone(step, because)))
+        check_principal(who)
+        await self._runtime.ask(self._stream, SettleStep(step, StepNotDone(step, because)), principal=who)
 
-    async def settle_failed(self, step: str, error: str) -> None:
+    async def settle_failed(self, step: str, error: str, *, who: str | None = None) -> None:
         """Say that a step in doubt failed; the workflow gets a `StepFailedError`.
 
         Raises:
             NotInDoubtError: the step is not in doubt.
         """
+        check_principal(who)
         fact = StepFailed(step, "SettledAsFailed", error, retryable=False, attempt=0, micros=0)
-        await self._runtime.ask(self._stream, SettleStep(step, fact))
+        await self._runtime.ask(self._stream, SettleStep(step, fact), principal=who)
 
     async def history(self, *, after: int = 0, limit: int = 1000) -> list[Recorded]:
         """Return a page of the run's durable events in their order, those after the position *after*."""

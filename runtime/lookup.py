@@ -14,24 +14,32 @@ from perdure.store.records import Query, Recorded, StreamId
 
 
 class _Started(msgspec.Struct, frozen=True):
-    """Of a `step-started`, what tells which tool it calls."""
+    """Of a `step-started`, or a `child-started`, what tells whom it calls."""
 
     step: str
-    tool: str
+    tool: str = ""
+    workflow: str = ""
     undoes: str = ""
 
 
-async def called_tool(read: Callable[[Query], Awaitable[list[Recorded]]], stream: StreamId, step: str) -> str | None:
-    """Return the name of the tool that a step of a run called; None: it is not known, or its result is nobody's.
+class Called(msgspec.Struct, frozen=True):
+    """Whom a step of a run called: one of the two has a name."""
+
+    tool: str
+    workflow: str
+
+
+async def called_by(read: Callable[[Query], Awaitable[list[Recorded]]], stream: StreamId, step: str) -> Called | None:
+    """Return what a step of a run called; None: it is not known, or its result is nobody's.
 
     What a compensation returned is read by nobody, and a person who undid something by hand has nothing to say for it.
     """
-    query = Query(stream=stream, types=("step-started",))
+    query = Query(stream=stream, types=("step-started", "child-started"))
     while page := await read(query):
         for event in page:
             started = msgspec.json.decode(event.data or "{}", type=_Started)
             if started.step == step:
-                return None if started.undoes else started.tool
+                return None if started.undoes else Called(started.tool, started.workflow)
         query = msgspec.structs.replace(query, after=page[-1].position)
     return None
 

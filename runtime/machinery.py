@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
-import structlog
 
 from perdure.actors.kernel.clock import Clock
+from perdure.actors.kernel.logs import logger
 from perdure.actors.kernel.payloads import Redaction
 from perdure.actors.kernel.system import ActorSystem
 from perdure.actors.tools.invoke import Invoker
@@ -48,7 +48,7 @@ from perdure.store.sqlite import SqliteEventLog
 if TYPE_CHECKING:
     from perdure.runtime.app import Runtime
 
-_log = structlog.get_logger("perdure.runtime")
+_log = logger("perdure.runtime")
 
 OpenLog: TypeAlias = Callable[[Callable[[LogWriteError], None]], Awaitable[EventLog]]
 """Opens a log; it is given whom to tell, before anybody else, that the log takes no more writes."""

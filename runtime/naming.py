@@ -90,6 +90,18 @@ def queues_by_name(queues: Iterable[Any]) -> dict[str, Queue]:
     return named
 
 
+def check_speaker(who: str | None, on_behalf: str | None) -> None:
+    """Check who says something, and whose word they pass on; None is nobody, and their own.
+
+    Raises:
+        UsageError: nobody can be called that, or nobody passes on what somebody said.
+    """
+    check_principal(who)
+    check_principal(on_behalf)
+    if on_behalf is not None and who is None:
+        raise UsageError(f"on_behalf={on_behalf!r} needs to know who passes it on: say who=…, too")
+
+
 def check_principal(principal: str | None) -> None:
     """Check what a principal is called; None is nobody.
 

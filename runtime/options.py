@@ -1,5 +1,6 @@
 """What a start or a call does not say through its own arguments: ids, deadlines, conversations. Frozen once made."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
@@ -12,10 +13,9 @@ from perdure.actors.workflows.entrance import Entrance
 from perdure.actors.workflows.events import Place
 from perdure.runtime.handle import RunHandle
 from perdure.runtime.orchestration import execute
+from perdure.store.expected import checked_but
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from perdure.runtime.reach import Reach
 
 P = ParamSpec("P")
@@ -43,6 +43,7 @@ class OptionValues(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.queue is None else Place(self.queue, self.priority, self.partition)
 
 
+@checked_but("__init__", "start", "call")
 class Options:
     """Starts runs and calls tools with options."""
 
@@ -69,7 +70,7 @@ class Options:
         data = workflow.encode_input(args, kwargs, self._runtime.redaction)
         return await self._runtime.start_run(workflow, data, self.values)
 
-    async def execute(self, workflow_id: str, data: "Mapping[str, Any] | None" = None) -> dict[str, Any]:
+    async def execute(self, workflow_id: str, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Run a workflow to its end; see `Runtime.execute`."""
         return await execute(self._runtime, self.values, workflow_id, dict(data or {}))
 
@@ -80,6 +81,6 @@ class Options:
         success = await self._runtime.call_encoded(tool, arguments, self.values)
         return success.value  # type: ignore[no-any-return] # decoded as R
 
-    async def dispatch(self, tool: str, arguments: "str | bytes | Mapping[str, Any]" = "{}") -> str:
+    async def dispatch(self, tool: str, arguments: str | bytes | Mapping[str, Any] = "{}") -> str:
         """Make a call as a model asks for it; see `Runtime.dispatch`."""
         return await self._runtime.dispatch_encoded(tool, arguments, self.values)

@@ -13,7 +13,7 @@ from perdure.actors.workflows.commands import AnswerQuestion, GetRun
 from perdure.actors.workflows.errors import QuestionNotOpenError, RunClosedError, UnknownRunError
 from perdure.actors.workflows.forms import read_answer
 from perdure.actors.workflows.state import RunView
-from perdure.runtime.naming import check_principal
+from perdure.runtime.naming import check_speaker
 from perdure.runtime.questions import OpenQuestion, Questions
 from perdure.store.errors import UsageError
 from perdure.store.records import Query, StreamId, stream_id
@@ -34,10 +34,10 @@ class InputOutcome(StrEnum):
 
 
 async def inject_input(
-    reach: "Reach", target: str, content: object, who: str | None
+    reach: "Reach", target: str, content: object, who: str | None, on_behalf: str | None = None
 ) -> "InputOutcome | Literal[False]":
     """Answer the question that *target* names, or the only one of the run that it names. See `Runtime.inject_input`."""
-    check_principal(who)
+    check_speaker(who, on_behalf)
     found = await _run_of(reach, target)
     if found is None:
         return False
@@ -48,16 +48,19 @@ async def inject_input(
     question = await _open_question(reach, view.run, wanted[0])
     if question is None:
         return InputOutcome.NOT_WAITING
-    return await _say(reach, question, content, who)
+    return await _say(reach, question, content, who, on_behalf or "")
 
 
-async def _say(reach: "Reach", question: OpenQuestion, content: object, who: str | None) -> InputOutcome:
+async def _say(
+    reach: "Reach", question: OpenQuestion, content: object, who: str | None, on_behalf: str
+) -> InputOutcome:
     meant = content
     if isinstance(content, str) and not question.tool:
         meant = read_answer(content, question.schema, question.choices)
     data = msgspec.Raw(reach.encode(meant, f"the answer to {question.id}"))
+    command = AnswerQuestion(question.id, data, who, on_behalf)
     try:
-        await reach.ask(StreamId(f"run/{question.run}"), AnswerQuestion(question.id, data, who), principal=who)
+        await reach.ask(StreamId(f"run/{question.run}"), command, principal=who)
     except (QuestionNotOpenError, RunClosedError):
         return InputOutcome.NOT_WAITING  # somebody was quicker
     return InputOutcome.ACCEPTED

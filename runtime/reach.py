@@ -4,7 +4,7 @@ A port, no behaviour. The invariant: whatever an implementation returns is durab
 lives.
 """
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar, Unpack
 
@@ -12,17 +12,27 @@ import msgspec
 
 from perdure.actors.kernel.messages import Command
 from perdure.actors.kernel.payloads import Redaction
+from perdure.actors.slots.calls import ToolCall, ToolResult
+from perdure.actors.state.goal_progress import GoalProgress
+from perdure.actors.state.view import StateView
 from perdure.actors.tools.breaker import Command as Forcing
-from perdure.actors.tools.definition import Tool
+from perdure.actors.tools.definition import EffectClass, Tool
 from perdure.actors.tools.outcome import Success
 from perdure.actors.triggers.typed import Topic
 from perdure.actors.workflows.definition import Workflow
+from perdure.actors.workflows.entrance import Isolation
 from perdure.actors.workflows.failures import Failures
 from perdure.actors.workflows.state import RunView
 from perdure.runtime.entries.results import ExecutionResult, TriggerOptions
 from perdure.runtime.handle import RunHandle
-from perdure.runtime.options import OptionValues
+from perdure.runtime.options import Options, OptionValues
 from perdure.runtime.questions import OpenQuestion
+from perdure.runtime.recovery import WaitingRun
+from perdure.runtime.serving.payloads import (
+    ArtifactArchiveResponsePayload,
+    ArtifactListResponsePayload,
+    ArtifactReadResponsePayload,
+)
 from perdure.runtime.steering import ForkRequest
 from perdure.store.records import Query, Recorded, StreamId
 
@@ -42,6 +52,126 @@ class ScheduleReach(Protocol):
 
     async def fire_now(self, entry: str, *, who: str | None = None) -> str:
         """Have a run started now."""
+        ...
+
+
+class StateReach(Protocol):
+    """The shared state of a runtime; see `SharedState`."""
+
+    def view(
+        self,
+        *,
+        run: str | None = None,
+        conversation: str | None = None,
+        stream: str | None = None,
+        isolation: Isolation | None = None,
+        who: str | None = None,
+    ) -> StateView:
+        """Return the state as somebody sees it."""
+        ...
+
+
+class GoalsReach(Protocol):
+    """The goals of a runtime; see `Goals`."""
+
+    async def progress(self, goal: str) -> GoalProgress:
+        """Return how far a goal is."""
+        ...
+
+
+class EntriesReach(Protocol):
+    """The entry points of a runtime; see `EntryPoints`."""
+
+    def trigger(
+        self,
+        entry: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        correlation_id: str | None = None,
+        id: str | None = None,
+        conversation: str | None = None,
+        priority: int | None = None,
+        who: str | None = None,
+    ) -> Coroutine[Any, Any, str]:
+        """Start a run by an entry point; return its id."""
+        ...
+
+    def trigger_and_wait(
+        self,
+        entry: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        timeout: timedelta | float | None = None,
+        **options: Unpack[TriggerOptions],
+    ) -> Coroutine[Any, Any, ExecutionResult | None]:
+        """Start a run by an entry point and wait for its end."""
+        ...
+
+    def cancel(self, entry: str, run: str, reason: str = ...) -> Coroutine[Any, Any, bool]:
+        """Ask for a run of an entry point to be cancelled."""
+        ...
+
+    def result(self, entry: str, run: str) -> Coroutine[Any, Any, ExecutionResult | None]:
+        """Return how a run of an entry point ended."""
+        ...
+
+
+class ExecutorReach(Protocol):
+    """What runs the calls of trajectories; see `ToolExecutor`."""
+
+    def execute(
+        self,
+        trajectory_id: str,
+        call: ToolCall,
+        timeout_s: float | None = None,
+        *,
+        effect: EffectClass | None = None,
+        lease_seconds: float | None = None,
+        principal: str | None = None,
+    ) -> Coroutine[Any, Any, ToolResult]:
+        """Run one call of a trajectory."""
+        ...
+
+    def release_trajectory(
+        self,
+        trajectory_id: str,
+        *,
+        reset_workspace: bool = False,
+        cancel: bool = False,
+        because: str = "released",
+        principal: str | None = None,
+    ) -> Coroutine[Any, Any, None]:
+        """Give a trajectory's slot back."""
+        ...
+
+    def read_artifact(
+        self,
+        trajectory_id: str,
+        path: str,
+        *,
+        encoding: str = "text",
+        max_bytes: int | None = None,
+        include_sha256: bool = False,
+    ) -> Coroutine[Any, Any, ArtifactReadResponsePayload]:
+        """Return a file of the trajectory's workspace."""
+        ...
+
+    def list_artifacts(
+        self, trajectory_id: str, path: str = ".", *, recursive: bool = False, max_entries: int | None = None
+    ) -> Coroutine[Any, Any, ArtifactListResponsePayload]:
+        """Return what is in a folder of the trajectory's workspace."""
+        ...
+
+    def archive_artifacts(
+        self,
+        trajectory_id: str,
+        path: str = ".",
+        *,
+        archive_format: str = "tar.gz",
+        max_bytes: int | None = None,
+        max_entries: int | None = None,
+    ) -> Coroutine[Any, Any, ArtifactArchiveResponsePayload]:
+        """Return a folder of the trajectory's workspace as a tar.gz."""
         ...
 
 
@@ -114,29 +244,56 @@ class Reach(Protocol):
         """The schedules of its entry points."""
         ...
 
-    async def trigger(
-        self, entry: str, data: Mapping[str, Any] | None = None, **options: Unpack[TriggerOptions]
-    ) -> str:
-        """Start a run by an entry point; return its id."""
+    @property
+    def entry_points(self) -> EntriesReach:
+        """Its entry points."""
         ...
 
-    async def trigger_and_wait(
+    @property
+    def goals(self) -> GoalsReach:
+        """Its goals."""
+        ...
+
+    async def only_goal(self) -> str:
+        """Return the id of its only goal."""
+        ...
+
+    @property
+    def state(self) -> StateReach:
+        """Its shared state."""
+        ...
+
+    @property
+    def executor(self) -> ExecutorReach:
+        """What runs the calls of trajectories."""
+        ...
+
+    def with_options(  # noqa: PLR0913 - those of `Runtime.with_options`
         self,
-        entry: str,
-        data: Mapping[str, Any] | None = None,
         *,
-        timeout: timedelta | float | None = None,
-        **options: Unpack[TriggerOptions],
-    ) -> ExecutionResult | None:
-        """Start a run by an entry point and wait for its end."""
+        id: str | None = None,
+        deadline: timedelta | None = None,
+        conversation: str | None = None,
+        limit_key: str = "",
+        timeout: timedelta | None = None,
+        principal: str | None = None,
+        queue: str | None = None,
+        priority: int = 0,
+        partition: str | None = None,
+    ) -> Options:
+        """Return a way to start runs and to call tools with options."""
         ...
 
-    async def cancel_execution(self, entry: str, run: str) -> bool:
-        """Ask for a run of an entry point to be cancelled."""
+    async def waiting(self) -> list[WaitingRun]:
+        """Return the open runs that are not in memory."""
         ...
 
-    async def get_execution_result(self, entry: str, run: str) -> ExecutionResult | None:
-        """Return how a run of an entry point ended."""
+    async def resume(self, run: str | None = None) -> None:
+        """Bring back open runs, or one."""
+        ...
+
+    async def blob(self, sha256: str) -> bytes | None:
+        """Return a large value of the log by its hash."""
         ...
 
     async def retry_run(self, run: str, who: str | None) -> str | None:

@@ -8,9 +8,9 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 import msgspec
-import structlog
 
 from perdure.actors.kernel.clock import SECOND, Clock, Timer
+from perdure.actors.kernel.logs import logger
 from perdure.actors.workflows.children import CHILD
 from perdure.actors.workflows.commands import ReportInterrupted
 from perdure.actors.workflows.engine import Engine
@@ -28,7 +28,7 @@ PAGE = 200
 LOOK_AGAIN = SECOND
 """Microseconds until sleepers are looked for again after a failure."""
 
-_log = structlog.get_logger("perdure.recovery")
+_log = logger("perdure.recovery")
 
 
 class WaitingRun(msgspec.Struct, frozen=True):

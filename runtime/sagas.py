@@ -19,6 +19,7 @@ from perdure.actors.workflows.defined.stepwise import NAME, STEP, sent_step, ste
 from perdure.actors.workflows.errors import OrchestrationError, UnknownRunError
 from perdure.runtime.options import OptionValues
 from perdure.store.errors import UsageError
+from perdure.store.expected import checked_but
 from perdure.store.records import Query, Recorded, StreamId
 
 _ENDS = ("run-completed", "run-failed", "run-cancelled")
@@ -107,10 +108,13 @@ def check_step(name: str, step: Step, known: Known) -> None:
         faults.append(Fault("steps[0].conditions", "who asks for the step decides whether it is performed"))
     if step.on_failure != "stop":
         faults.append(Fault("steps[0].on_failure", "a saga that is asked for its steps one by one stops at a failure"))
+    if step.pause:
+        faults.append(Fault("steps[0].pause", "who asks for the steps decides when the next one is performed"))
     if faults:
         raise InvalidDefinitionError(workflow_id=name, faults=tuple(faults))
 
 
+@checked_but("__init__")
 class Sagas:
     """The sagas of one runtime."""
 
@@ -150,11 +154,19 @@ class Sagas:
             raise SagaClosedError(workflow_id=before.name, saga_id=saga_id, state=state)
         number = before.current_step + 1
         made = step_of(step, number)
-        check_step(before.name, made, self._known)
+        await self.check(before.name, made)
         text = sent_step(made, self._runtime.redaction)
         await self._runtime.run(saga_id).signal(STEP, text, id=step_key(number))
         await self._until_done(saga_id, number, history, is_last=number == before.total_steps)
         return await self.state(saga_id)
+
+    async def check(self, name: str, step: Step) -> None:
+        """Check a step as one of a definition is checked.
+
+        Raises:
+            InvalidDefinitionError: it has faults; names all of them.
+        """
+        check_step(name, step, self._known)
 
     async def _until_done(self, saga_id: str, number: int, history: list[Recorded], *, is_last: bool) -> None:
         """Wait until a step was performed, the saga has ended, or something in it waits for a person."""

@@ -4,7 +4,7 @@ Not here: what a call comes to (`actors/state/`). Invariant: a change is durable
 everything that a read rests on.
 """
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
@@ -13,9 +13,9 @@ from perdure.actors.kernel.shell import Shell
 from perdure.actors.kernel.system import ActorSystem
 from perdure.actors.state.figures import StateFigures
 from perdure.actors.state.history import changes_json
-from perdure.actors.state.operations import Look, Looked, Wish, look_at, shelf_or_empty
-from perdure.actors.state.scopes import Place, Scope, Sight, stream_of
-from perdure.actors.state.seen import Seen, sighting_after
+from perdure.actors.state.operations import Look, Looked, Wish, check_limit, look_at, shelf_or_empty
+from perdure.actors.state.scopes import Permissions, Place, Scope, Sight, stream_of
+from perdure.actors.state.seen import Seen, Sighting, sighting_after
 from perdure.actors.state.shared_state import ChangeState, DropState, Shelf
 from perdure.actors.state.view import StateChange, StateView, change_of
 from perdure.actors.workflows.children import checked_run_id
@@ -24,6 +24,7 @@ from perdure.actors.workflows.errors import UnknownRunError
 from perdure.actors.workflows.sharing import sight_of
 from perdure.runtime.naming import check_principal
 from perdure.store.errors import UsageError
+from perdure.store.expected import checked_but
 
 if TYPE_CHECKING:
     from perdure.runtime.app import Runtime
@@ -32,16 +33,67 @@ if TYPE_CHECKING:
 _ISOLATIONS: Final = ("isolated", "shared", "synchronized")
 
 
+class Eyes(msgspec.Struct, frozen=True, kw_only=True):
+    """Through whose eyes an application looks; see `SharedState.view`."""
+
+    run: str | None = None
+    conversation: str | None = None
+    stream: str | None = None
+    isolation: Isolation | None = None
+    who: str | None = None
+    permissions: Permissions = Permissions()
+
+    def checked(self) -> Self:
+        """Return them, if there can be such.
+
+        Raises:
+            UsageError: there cannot.
+        """
+        if self.isolation is not None and self.isolation not in _ISOLATIONS:
+            raise UsageError(f"isolation is one of {', '.join(_ISOLATIONS)}, not {self.isolation!r}")
+        check_principal(self.who)
+        if self.run is not None:
+            checked_run_id(self.run)
+        return self
+
+
+class Changed(msgspec.Struct, frozen=True):
+    """What a call that may change something came to, and what has been seen since by a view that takes note."""
+
+    result: msgspec.Raw
+    seen: tuple[Sighting, ...] = ()
+
+
 class ApplicationState(StateView):
     """The shared state as the application sees it through somebody's eyes; see `SharedState.view`."""
 
-    def __init__(self, machinery: "Machinery", asked: Sight, isolation: Isolation | None, who: str | None) -> None:
-        super().__init__()
+    def __init__(self, machinery: "Machinery", eyes: Eyes) -> None:
+        super().__init__(eyes.permissions)
         self._machinery = machinery
-        self._asked = asked
-        self._isolation: Isolation | None = isolation
-        self._who = who
+        self._eyes = eyes
         self._seen = Seen()
+
+    # For another process, whose view this one stands for
+
+    async def looked(self, look: Look) -> Looked:
+        """Perform a call that changes nothing."""
+        return await self._look(look)
+
+    async def held(self, key: str, scope: Scope | None) -> Looked:
+        """Return what the scope holds that a write would go to."""
+        place = (await self._sight()).place(scope)
+        shelves = await self._shelves((place,))
+        looked = look_at(Look("read", key), (place,), shelves, self._permissions, is_synchronized=False)
+        await self._durable()
+        return looked
+
+    async def changed(self, wish: Wish, scope: Scope | None, seen: tuple[Sighting, ...]) -> Changed:
+        """Perform a call that may change something, in the name of a view that has seen this."""
+        self._seen.add(seen)
+        result = await self._change(wish, scope)
+        return Changed(result, self._seen.about(wish.keys))
+
+    # Here
 
     @property
     def _redaction(self) -> Redaction:
@@ -54,14 +106,14 @@ class ApplicationState(StateView):
 
     async def _sight(self) -> Sight:
         """Return what it sees: of a run that it was made for, what that sees, unless it was told otherwise."""
-        asked = self._asked
+        asked = self._eyes
         if asked.run is None:
-            return msgspec.structs.replace(asked, isolation=self._isolation or "shared")
+            return Sight(None, asked.conversation, asked.stream, asked.isolation or "shared")
         state = (await self._system.directory.bring(stream_of("execution", asked.run))).state
         if state.status == "unborn":
             raise UnknownRunError(run=asked.run)
         own = sight_of(state)
-        isolation: Isolation = self._isolation or own.isolation
+        isolation: Isolation = asked.isolation or own.isolation
         return Sight(asked.run, asked.conversation or own.conversation, asked.stream or own.stream, isolation)
 
     async def _durable(self) -> None:
@@ -102,17 +154,18 @@ class ApplicationState(StateView):
             self._seen.check(place, shelf, wish.keys)
         puts, result = wish.outcome(shelf, self._redaction)
         change = ChangeState(puts, place.scope, place.name)
-        self._system.transact(((shell, change),), principal=self._who)
+        self._system.transact(((shell, change),), principal=self._eyes.who)
         if is_watched and puts:
             self._seen.add((sighting_after(place, shelf, puts),))
         return result
 
 
+@checked_but("__init__")
 class SharedState(ApplicationState):
     """The shared state of a runtime: itself a view of the values that all share (`global`), and the way to others."""
 
     def __init__(self, runtime: "Runtime", machinery: "Machinery") -> None:
-        super().__init__(machinery, Sight(), "shared", None)
+        super().__init__(machinery, Eyes())
         self._runtime = runtime
         self._figures = StateFigures()
 
@@ -140,16 +193,24 @@ class SharedState(ApplicationState):
             UsageError: an isolated view without a run.
             LogWriteError, BacklogFullError: the log refused.
         """
-        if isolation is not None and isolation not in _ISOLATIONS:
-            raise UsageError(f"isolation is one of {', '.join(_ISOLATIONS)}, not {isolation!r}")
-        check_principal(who)
-        asked = Sight(None if run is None else checked_run_id(run), conversation, stream)
-        return ApplicationState(self._machinery, asked, isolation, who)
+        return self.through(Eyes(run=run, conversation=conversation, stream=stream, isolation=isolation, who=who))
+
+    def through(self, eyes: Eyes) -> ApplicationState:
+        """Return the state as seen through these eyes. See `view`."""
+        return ApplicationState(self._machinery, eyes.checked())
 
     async def recent_changes(self, limit: int = 10) -> list[StateChange]:
-        """Return the newest changes in all scopes, those of runs included, the newest first."""
-        found: list[dict[str, Any]] = msgspec.json.decode(await changes_json(self._system, None, limit=limit))
+        """Return the newest changes in all scopes, those of runs included, the newest first.
+
+        Raises:
+            UsageError: the limit is not 1 to 1,000.
+        """
+        found: list[dict[str, Any]] = msgspec.json.decode(await self.recent_changes_json(limit))
         return [change_of(one) for one in found]
+
+    async def recent_changes_json(self, limit: int = 10) -> bytes:
+        """Return the same as JSON, for another process."""
+        return await changes_json(self._system, None, limit=check_limit(limit))
 
     async def drop(self, *, stream: str | None = None, conversation: str | None = None, who: str | None = None) -> int:
         """Take away all values of an entry point or of a conversation; return how many there were. Durable on return.

@@ -1,25 +1,26 @@
-"""The parts of a runtime beside its runs, by name, and the short words for what is asked of them most.
+"""The parts of a runtime beside its runs, by name.
 
-Not here: what any of them does, which is in a module of its own. Invariant: nothing is decided here.
+Not here: what any of them does, which is in a module of its own, and the short words for what is asked of them most
+(`door.py`). Invariant: nothing is decided here.
 """
 
-from collections.abc import Iterable, Mapping
-from datetime import timedelta
-from typing import Any, Unpack
+from collections.abc import Iterable
+from typing import Any
 
 from perdure.actors.triggers.typed import Topic
 from perdure.runtime.entries.event_subscription import EventSubscription
 from perdure.runtime.entries.events import Events
 from perdure.runtime.entries.handling import EventHandler
 from perdure.runtime.entries.registry import EntryPoints
-from perdure.runtime.entries.results import ExecutionResult, TriggerOptions
 from perdure.runtime.entries.schedules import Schedules
 from perdure.runtime.goals import Goals
 from perdure.runtime.state import SharedState
 from perdure.runtime.web.webhooks.serving import WebhookServer
 from perdure.runtime.web.webhooks.webhooks import Webhooks
+from perdure.store.expected import checked_but
 
 
+@checked_but("__init__")
 class Ways:
     """The ways into a runtime, and what runs share; a part of `Runtime`, which sets them."""
 
@@ -60,31 +61,6 @@ class Ways:
         """The ways in: register them, trigger them, ask what became of that."""
         return self._entry_points
 
-    async def trigger(
-        self, entry: str, data: Mapping[str, Any] | None = None, **options: Unpack[TriggerOptions]
-    ) -> str:
-        """Start a run by an entry point and return its id, as soon as that is durable. See `EntryPoints.trigger`."""
-        return await self._entry_points.trigger(entry, data, **options)
-
-    async def trigger_and_wait(
-        self,
-        entry: str,
-        data: Mapping[str, Any] | None = None,
-        *,
-        timeout: timedelta | float | None = None,
-        **options: Unpack[TriggerOptions],
-    ) -> ExecutionResult | None:
-        """Start a run and wait for its end; None on timeout, and it goes on. See `EntryPoints.trigger_and_wait`."""
-        return await self._entry_points.trigger_and_wait(entry, data, timeout=timeout, **options)
-
-    async def cancel_execution(self, entry: str, run: str) -> bool:
-        """Ask for a run of an entry point to be cancelled. See `EntryPoints.cancel`."""
-        return await self._entry_points.cancel(entry, run)
-
-    async def get_execution_result(self, entry: str, run: str) -> ExecutionResult | None:
-        """Return how a run of an entry point ended, if that is known and kept. See `EntryPoints.result`."""
-        return await self._entry_points.result(entry, run)
-
     # Goals
 
     @property
@@ -92,14 +68,9 @@ class Ways:
         """The goals: how far each of them is, and what the application itself decides for them."""
         return self._goals
 
-    async def get_goal_progress(self, goal: str | None = None) -> dict[str, Any]:
-        """Return how far a goal is, or the only one, in the shape of founding document 003. See `Goals.progress`.
-
-        Raises:
-            UsageError: there are several goals, or none.
-            UnknownGoalError: the log has no such goal.
-        """
-        return (await self._goals.progress(self._goals.only() if goal is None else goal)).to_dict()
+    async def only_goal(self) -> str:
+        """Return the id of the only goal. See `Goals.only`."""
+        return self._goals.only()
 
     # Schedules
 

@@ -17,6 +17,7 @@ import msgspec
 from perdure.store.errors import CorruptLogError, LogUnavailableError, NotALogError
 from perdure.store.evidence import Checker, EvidenceRow, Finding
 from perdure.store.heads import HEADS
+from perdure.store.location import to_read
 from perdure.store.queries import queries
 from perdure.store.reader import connect
 from perdure.store.rebuild import DerivedRow, Rebuild
@@ -59,9 +60,10 @@ def verify(path: str | Path) -> Report:
 
     Raises:
         LogNotFoundError: there is no file.
+        NotALogError: it is a folder, a pipe or a device.
         SchemaTooNewError: a newer version of Perdure wrote it.
     """
-    resolved = Path(path).resolve()
+    resolved = to_read(path)
     try:
         connection = connect(resolved)
     except (CorruptLogError, LogUnavailableError, NotALogError) as error:

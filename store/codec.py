@@ -48,14 +48,14 @@ class Event(msgspec.Struct, frozen=True):
 class _Entry:
     """What the codec knows of one event type."""
 
-    __slots__ = ("decode", "kind", "optional_fields", "payload_fields", "prefix", "tag", "version")
+    __slots__ = ("decode", "kind", "optional_fields", "payload_fields", "start", "tag", "version")
 
     def __init__(self, kind: type[Event], tag: str) -> None:
         self.kind = kind
         self.tag = tag
         self.version = kind.type_version
         self.decode = msgspec.json.Decoder(kind).decode
-        self.prefix = len(f'{{"type":"{tag}"')
+        self.start = len(f'{{"type":"{tag}",')
         fields = msgspec.structs.fields(kind)
         self.optional_fields = frozenset(f.name for f in fields if f.type == OptionalPayload)
         self.payload_fields = tuple(f.name for f in fields if f.type is msgspec.Raw or f.type == OptionalPayload)
@@ -118,7 +118,7 @@ class Codec:
             raise UnencodableError(where=f"event {entry.tag}", detail=str(error)) from error
         if len(data) > self._threshold:
             return self._encode_large(event, entry, len(data))
-        return NewEvent(entry.tag, entry.version, _readable(_without_tag(data, entry), entry)), ()
+        return NewEvent(entry.tag, entry.version, _stored(data, entry)), ()
 
     def _encode_large(self, event: Event, entry: _Entry, size: int) -> tuple[NewEvent, tuple[Blob, ...]]:
         if size > self._limit:
@@ -130,7 +130,7 @@ class Codec:
             if len(value) > self._threshold:
                 blobs[name] = Blob(sha256=hashlib.sha256(value).hexdigest(), data=value)
         small = msgspec.structs.replace(event, **dict.fromkeys(blobs, _NULL))
-        data = _readable(_without_tag(self._encoder.encode(small), entry), entry)
+        data = _stored(self._encoder.encode(small), entry)
         hashes = self._encoder.encode({name: blob.sha256 for name, blob in blobs.items()}) if blobs else None
         return NewEvent(entry.tag, entry.version, data, hashes), tuple(blobs.values())
 
@@ -182,7 +182,14 @@ def _large(hashes: str, entry: _Entry, blobs: Mapping[str, bytes]) -> dict[str, 
     }
 
 
-def _readable(data: bytes, entry: _Entry) -> bytes:
+def _stored(encoded: bytes, entry: _Entry) -> bytes:
+    """Return what is written of an encoded event: the tag, which msgspec writes first, has a column of its own.
+
+    Raises:
+        UnencodableError: it cannot be read back.
+    """
+    rest = encoded[entry.start :]
+    data = b"{" + rest if rest else b"{}"
     # A struct does not check its fields. One event that cannot be read back would keep its whole stream from ever
     # being loaded again, so it is refused while somebody is there to be told.
     try:
@@ -190,12 +197,6 @@ def _readable(data: bytes, entry: _Entry) -> bytes:
     except msgspec.MsgspecError as error:
         raise UnencodableError(where=f"event {entry.tag}", detail=str(error)) from error
     return data
-
-
-def _without_tag(data: bytes, entry: _Entry) -> bytes:
-    # The tag has a column of its own; msgspec writes it first, always.
-    start = entry.prefix + 1
-    return b"{" + data[start:] if len(data) > start else b"{}"
 
 
 def _lift(recorded: Recorded, text: str, kind: type[Event]) -> dict[str, Any]:

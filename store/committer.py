@@ -15,6 +15,7 @@ from perdure.store.connection import CHECKPOINT_BYTES, Connection, checkpoint, t
 from perdure.store.errors import LogWriteError
 from perdure.store.faults import write_error
 from perdure.store.queries import queries
+from perdure.store.sizes import size_of
 from perdure.store.statement import encode
 
 IDLE_SECONDS: Final = 2.0
@@ -103,11 +104,3 @@ class SqliteCommitter:
         except LogWriteError as error:
             if self.on_idle_error is not None:
                 self.on_idle_error(error)
-
-
-def size_of(path: Path) -> int:
-    """Return the size of a file in bytes, 0 when it does not exist."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0

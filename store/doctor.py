@@ -1,5 +1,6 @@
 """What can be known of a log without opening it for writing: for `perdure doctor`."""
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -8,10 +9,10 @@ from typing import Final
 import msgspec
 
 from perdure.store import lock
-from perdure.store.committer import size_of
 from perdure.store.errors import StoreError
 from perdure.store.queries import queries
 from perdure.store.reader import connect
+from perdure.store.sizes import size_of
 from perdure.store.sqlite import NEEDED_SQLITE
 
 WAL_RESET_FIXED: Final = (3, 51, 3)
@@ -46,7 +47,7 @@ class DoctorFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 def doctor_facts(path: str | Path) -> DoctorFacts:
     """Return what is known of the log at *path*; never raises for what is wrong with it."""
-    resolved = Path(path).resolve()
+    resolved = Path(os.path.realpath(path))
     state = lock.look(resolved)
     facts = DoctorFacts(
         path=str(resolved),

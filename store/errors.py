@@ -1,10 +1,32 @@
 """The root of every error of Perdure, and those of the store.
 
 An error is built from data given by keyword, and the data stay readable as attributes: a caller branches on
-`error.stream`, never on the text. One class per thing that a caller does differently.
+`error.stream`, never on the text. One class per thing that a caller does differently. The text is harmless to show
+and no longer than it takes, whatever was asked for; the data are as they were given.
 """
 
-from typing import ClassVar
+from string import Formatter
+from typing import Any, ClassVar, Final
+
+from perdure.store.wording import brief, harmless, shown
+
+_PROSE: Final = frozenset({"account", "error", "listing", "reason"})
+"""Data that are told in full: what an application, or a side-by-side account, says."""
+
+
+class _Telling(Formatter):
+    """Puts data into a message: what callers gave only as far as it takes to know it."""
+
+    def get_field(self, field_name: str, args: Any, kwargs: Any) -> tuple[Any, str]:
+        value, key = super().get_field(field_name, args, kwargs)
+        is_whole = field_name in _PROSE or not isinstance(value, str)
+        return value if is_whole else brief(value), str(key)
+
+    def convert_field(self, value: Any, conversion: Any) -> Any:
+        return shown(value) if conversion == "r" else super().convert_field(value, conversion)
+
+
+_telling: Final = _Telling()
 
 
 class PerdureError(Exception):
@@ -17,7 +39,7 @@ class PerdureError(Exception):
         self.__dict__.update(data)
 
     def __str__(self) -> str:
-        return self.message.format_map(vars(self))
+        return harmless(_telling.vformat(self.message, (), vars(self)))
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), dict(vars(self)))

@@ -44,7 +44,8 @@ class Journal:
 
     def append(self, unit: Unit, *, is_refusable: bool = True) -> Ticket:
         """Add *unit* to the next commit and return its ticket; see `EventLog.append`."""
-        self._check_open()
+        if self._is_closing or self._pipeline.failure is not None:
+            raise self._refusal()
         tips = check(unit, self.tips)
         events, size = weigh(unit)
         self._check_bounds(events, size, is_refusable=is_refusable)
@@ -151,11 +152,13 @@ class Journal:
         self._pipeline.fail(LogWriteError(detail="the log was abandoned"), is_reported=False)
         self._pipeline.end()
 
-    def _check_open(self) -> None:
-        if (failure := self._pipeline.failure) is not None:
-            raise LogWriteError(detail=failure.detail) from failure
-        if self._is_closing:
-            raise LogClosedError
+    def _refusal(self) -> LogWriteError | LogClosedError:
+        failure = self._pipeline.failure
+        if failure is None:
+            return LogClosedError()
+        refusal = LogWriteError(detail=failure.detail)
+        refusal.__cause__ = failure
+        return refusal
 
     def _check_bounds(self, events: int, size: int, *, is_refusable: bool) -> None:
         bounds, pipeline = self._bounds, self._pipeline

@@ -8,6 +8,7 @@ while another waits for it makes two owners.
 import fcntl
 import os
 import socket
+import stat
 import time
 import weakref
 from pathlib import Path
@@ -58,6 +59,11 @@ class OwnerLock:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise LogUnavailableError(path=str(database), detail=f"its lock {path} cannot be made: {error}") from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise LogUnavailableError(
+                path=str(database), detail=f"its lock {path} is no file: something is in its place"
+            )
         if not _try_exclusively(descriptor):
             owner = _parse(os.pread(descriptor, 4096, 0))
             os.close(descriptor)
@@ -104,10 +110,12 @@ def lock_path(database: Path) -> Path:
 def look(database: Path) -> LockState:
     """Return who owns *database*, without taking or creating anything."""
     try:
-        descriptor = os.open(lock_path(database), os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(lock_path(database), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return LockState(is_held=False, owner=None)
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return LockState(is_held=False, owner=None)
         return LockState(is_held=not _try(descriptor, fcntl.LOCK_SH), owner=_parse(os.pread(descriptor, 4096, 0)))
     finally:
         os.close(descriptor)
@@ -142,11 +150,11 @@ def _parse(text: bytes) -> Owner | None:
 
 def _started(pid: int) -> int:
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        told = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return 0
     # The name of the program may contain spaces and brackets; the fields after its last bracket do not.
-    return int(stat.rpartition(b")")[2].split()[19])
+    return int(told.rpartition(b")")[2].split()[19])
 
 
 def _exists(pid: int) -> bool:

@@ -74,11 +74,19 @@ class LogOnlyRead:
         raise UsageError("a log that is only looked at is not followed: use LogReader.tail")
 
     async def open_streams(
-        self, prefix: str = "", *, after: str = "", wake_before: int | None = None, limit: int = 1000
+        self,
+        prefix: str = "",
+        *,
+        after: str = "",
+        wake_before: int | None = None,
+        waits_on: str | None = None,
+        limit: int = 1000,
     ) -> list[OpenStream]:
         """Return open streams by name."""
         rows = self._reader.streams(prefix, after=after, only_open=True, limit=limit)
         found = [OpenStream(row.stream, row.version, row.wake_at, row.waits_on, row.last_at) for row in rows]
+        if waits_on is not None:
+            raise UsageError("a log that is only looked at is not searched for what streams wait on")
         if wake_before is None:
             return found
         return [row for row in found if row.wake_at is not None and row.wake_at <= wake_before]

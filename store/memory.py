@@ -165,7 +165,13 @@ class MemoryEventLog:
         return follow(self._journal, self.read, after, query)
 
     async def open_streams(
-        self, prefix: str = "", *, after: str = "", wake_before: int | None = None, limit: int = 1000
+        self,
+        prefix: str = "",
+        *,
+        after: str = "",
+        wake_before: int | None = None,
+        waits_on: str | None = None,
+        limit: int = 1000,
     ) -> list[OpenStream]:
         """See `EventLog.open_streams`."""
         self._check_open()
@@ -176,6 +182,7 @@ class MemoryEventLog:
             if row.is_open and (wake_before is None or (row.wake_at is not None and row.wake_at <= wake_before))
         ]
         found = [row for row in found if row.stream.startswith(prefix) and row.stream > after]
+        found = [row for row in found if waits_on is None or row.waits_on == waits_on]
         return sorted(found, key=lambda row: row.stream)[:limit]
 
     async def next_wake(self, after: int = 0) -> int | None:

@@ -7,11 +7,13 @@ than this code, is left as it is, to the byte.
 import hashlib
 import re
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from perdure.store.connection import Connection
 from perdure.store.errors import NotALogError, SchemaTooNewError
 from perdure.store.queries import queries, script
+
+if TYPE_CHECKING:
+    from perdure.store.connection import Connection  # who only reads needs no loop
 
 APPLICATION_ID: Final = 0x50657264
 """'Perd': `file agents.db` shows it."""
@@ -38,7 +40,7 @@ def check_identity(path: Path, application_id: int, found: int, tables: int, *, 
         raise SchemaTooNewError(path=str(path), found=found, supported=FORMAT)
 
 
-async def migrate(connection: Connection, path: Path) -> None:
+async def migrate(connection: "Connection", path: Path) -> None:
     """Bring the file to the newest format, each step in one transaction; a new file is made.
 
     Raises:
@@ -57,7 +59,7 @@ async def migrate(connection: Connection, path: Path) -> None:
             raise
 
 
-async def install_views(connection: Connection, sql: str) -> None:
+async def install_views(connection: "Connection", sql: str) -> None:
     """Make the views of *sql* a part of the file, in place of an older edition; one read when nothing has changed.
 
     *sql* holds `CREATE VIEW` statements. Views are derived: they are not evidence, and `verify` looks past them.

@@ -104,11 +104,17 @@ class EventLog(Protocol):
         ...
 
     async def open_streams(
-        self, prefix: str = "", *, after: str = "", wake_before: int | None = None, limit: int = 1000
+        self,
+        prefix: str = "",
+        *,
+        after: str = "",
+        wake_before: int | None = None,
+        waits_on: str | None = None,
+        limit: int = 1000,
     ) -> list[OpenStream]:
         """Return open streams whose name starts with *prefix* and is greater than *after*, in the order of names.
 
-        With *wake_before*, only those whose `wake_at` is set and not later.
+        With *wake_before*, only those whose `wake_at` is set and not later; with *waits_on*, only those that say so.
         """
         ...
 

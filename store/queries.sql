@@ -36,9 +36,10 @@ FROM events AS e JOIN streams AS s ON s.id = e.stream
 WHERE s.name = ?1 ORDER BY e.version DESC LIMIT 1;
 
 -- name: previous_digests
--- What the first event of each stream in the tail builds on, looked up in the unique index.
+-- What the first event of each stream in the tail builds on, looked up in the unique index. NOT INDEXED: the tail is
+-- found by its positions and sorted; along that index it would need no sorting, and all events there ever were.
 SELECT p.stream, p.version, hex(p.digest)
-FROM (SELECT stream, min(version) AS version FROM events WHERE position >= ?1 GROUP BY stream) AS t
+FROM (SELECT stream, min(version) AS version FROM events NOT INDEXED WHERE position >= ?1 GROUP BY stream) AS t
 JOIN events AS p ON p.stream = t.stream AND p.version = t.version - 1;
 
 -- name: evidence
@@ -77,7 +78,7 @@ CROSS JOIN events AS e ON e.stream = w.stream AND e.version > w.low AND e.versio
 SELECT json_group_array(json_array(name, version, wake_at, waits_on, last_at))
 FROM (
     SELECT * FROM streams
-    WHERE is_open AND name > ?1 AND name >= ?2 AND name < ?3
+    WHERE is_open AND name > ?1 AND name >= ?2 AND name < ?3 AND (?5 IS NULL OR waits_on = ?5)
     ORDER BY name LIMIT ?4
 );
 
@@ -86,7 +87,8 @@ FROM (
 SELECT json_group_array(json_array(name, version, wake_at, waits_on, last_at))
 FROM (
     SELECT * FROM streams INDEXED BY streams_wake
-    WHERE is_open AND wake_at IS NOT NULL AND wake_at <= ?5 AND name > ?1 AND name >= ?2 AND name < ?3
+    WHERE is_open AND wake_at IS NOT NULL AND wake_at <= ?6 AND name > ?1 AND name >= ?2 AND name < ?3
+      AND (?5 IS NULL OR waits_on = ?5)
     ORDER BY name LIMIT ?4
 );
 

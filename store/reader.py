@@ -15,13 +15,15 @@ from typing import Any, Final, NamedTuple, Self
 import msgspec
 
 from perdure.store import lock
-from perdure.store.committer import size_of
 from perdure.store.errors import LogNotFoundError, UsageError
+from perdure.store.expected import checked_but
 from perdure.store.faults import describe, is_callers, read_error
+from perdure.store.location import check_file, to_read
 from perdure.store.migrations import check_identity
 from perdure.store.pages import NAME_END, reading
 from perdure.store.queries import queries
 from perdure.store.records import Query, Recorded, StreamId, StreamSummary
+from perdure.store.sizes import size_of
 
 BUSY_SECONDS: Final = 5.0
 POLL_SECONDS: Final = 0.2
@@ -41,6 +43,7 @@ class Table(NamedTuple):
     rows: Iterator[tuple[Any, ...]]
 
 
+@checked_but("__init__")
 class LogReader:
     """A log, open for reading; a context manager."""
 
@@ -59,7 +62,7 @@ class LogReader:
             CorruptLogError: SQLite finds the file damaged.
             LogUnavailableError: SQLite or the file system refused.
         """
-        resolved = Path(path).resolve()
+        resolved = to_read(path)
         return cls(resolved, connect(resolved))
 
     def __enter__(self) -> Self:
@@ -190,7 +193,7 @@ def connect(path: Path) -> sqlite3.Connection:
         CorruptLogError: SQLite finds the file damaged.
         LogUnavailableError: SQLite or the file system refused.
     """
-    if not path.is_file():
+    if not check_file(path):
         raise LogNotFoundError(path=str(path))
     with _translated(path):
         try:

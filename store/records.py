@@ -10,6 +10,7 @@ from typing import NewType
 import msgspec
 
 from perdure.store.errors import UsageError
+from perdure.store.expected import check_fields
 
 StreamId = NewType("StreamId", str)
 """The name of a stream, `kind/rest`: 1 to 200 printable ASCII characters without a space."""
@@ -155,6 +156,9 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     limit: int = 1000
     newest_first: bool = False
     """Count the limit from the end; positions then fall."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class LogStatistics(msgspec.Struct, frozen=True):

@@ -22,8 +22,9 @@ from perdure.store.faults import read_error
 from perdure.store.follow import follow
 from perdure.store.journal import Journal
 from perdure.store.loads import Found, compose, load_events, load_tips
-from perdure.store.lock import OwnerLock
-from perdure.store.migrations import install_views, migrate
+from perdure.store.location import to_write
+from perdure.store.lock import OwnerLock, lock_path
+from perdure.store.migrations import check_identity, install_views, migrate
 from perdure.store.pages import NAME_END, Reading, reading
 from perdure.store.queries import queries, script
 from perdure.store.records import Loaded, LogStatistics, OpenStream, Query, Recorded, StreamId, Unit
@@ -77,10 +78,13 @@ class SqliteEventLog:
             SchemaTooNewError: a newer version of Perdure wrote it.
             CorruptLogError: its tail contradicts itself.
             LogUnavailableError: SQLite or the file system refused.
+            UsageError: the path is empty, or no path.
             SqliteTooOldError: this Python's SQLite lacks what is needed.
         """
         check_sqlite(sqlite3.sqlite_version_info)
-        resolved = _resolved(path)
+        resolved = to_write(path)
+        if resolved.exists() and not lock_path(resolved).exists():
+            await _identify(resolved)  # what is no log gets no lock beside it either
         async with AsyncExitStack() as stack:
             lock = OwnerLock.acquire(resolved)
             stack.callback(lock.release)
@@ -151,10 +155,16 @@ class SqliteEventLog:
         return follow(self._journal, self.read, after, query)
 
     async def open_streams(
-        self, prefix: str = "", *, after: str = "", wake_before: int | None = None, limit: int = 1000
+        self,
+        prefix: str = "",
+        *,
+        after: str = "",
+        wake_before: int | None = None,
+        waits_on: str | None = None,
+        limit: int = 1000,
     ) -> list[OpenStream]:
         """See `EventLog.open_streams`."""
-        bounds = (after, prefix, prefix + NAME_END, limit)
+        bounds = (after, prefix, prefix + NAME_END, limit, waits_on)
         if wake_before is None:
             text = await self._value("open_streams", *bounds)
         else:
@@ -271,8 +281,14 @@ def check_sqlite(version: tuple[int, ...]) -> None:
         raise SqliteTooOldError(found=".".join(map(str, version)), needed=".".join(map(str, NEEDED_SQLITE)))
 
 
-def _resolved(path: str | os.PathLike[str]) -> Path:
-    return Path(path).resolve()  # so that two names of one file have one lock
+async def _identify(path: Path) -> None:
+    with _reading(path):
+        onlooker = await Connection.open(path, "ro")
+        try:
+            [(application_id, found, tables)] = await onlooker.rows(queries()["identity"])
+        finally:
+            await onlooker.close()
+    check_identity(path, application_id, found, tables, may_be_new=True)
 
 
 async def _prepare(writer: Connection, path: Path, synchronous: Synchronous, views: str) -> None:

@@ -21,7 +21,7 @@ EVENT_OVERHEAD: Final = 300
 """Bytes that an event is charged beside its payload: its row on disk and in memory."""
 _BOUND: Final = 2**63
 """What fits a column of whole numbers: a time beyond it would fail the commit, and all who are in it."""
-_SALTS_AT_ONCE: Final = 512
+_SALTS_BYTES: Final = 512 * SALT_BYTES
 _encode = msgspec.json.Encoder().encode
 
 
@@ -66,7 +66,7 @@ class Stager:
         self._at = origin.at
         self._streams = origin.streams
         self._salts = b""
-        self._salt = 0
+        self._salt = _SALTS_BYTES
 
     def stage(self, unit: Unit, tips: Sequence[Tip], batch: Batch) -> None:
         """Add *unit* to *batch* and move the tips.
@@ -143,9 +143,9 @@ class Stager:
 
     def _next_salt(self) -> bytes:
         start = self._salt
-        if start == len(self._salts):
+        if start == _SALTS_BYTES:
             # One system call for many events: urandom costs half a microsecond however little is asked.
-            self._salts = os.urandom(SALT_BYTES * _SALTS_AT_ONCE)
+            self._salts = os.urandom(_SALTS_BYTES)
             start = 0
         self._salt = start + SALT_BYTES
         return self._salts[start : self._salt]
@@ -163,12 +163,12 @@ def check(unit: Unit, tips: Tips) -> list[Tip]:
     for append in unit.appends:
         if append.stream == HEADS:
             raise UsageError(f"the stream {HEADS} belongs to the log: use another name")
-        tip = tips.expect(append.stream, append.expected)
-        _check_append(append)
-        found.append(tip)
+        found.append(tips.expect(append.stream, append.expected))
+        if append.index is not None or append.snapshot is not None or not append.events:
+            _check_append(append)
     if not found:
         raise UsageError("a unit has at least one append")
-    if len(found) > 1 and len({append.stream for append in unit.appends}) < len(found):
+    if len(found) > 1 and len(set(found)) < len(found):
         raise UsageError("a stream is twice in a unit: put its events into one append")
     for text in (unit.correlation, unit.causation, unit.principal):
         if text is not None and "\0" in text:
@@ -180,8 +180,8 @@ def weigh(unit: Unit) -> tuple[int, int]:
     """Return the number of events in *unit* and the bytes that it is charged for."""
     events = size = 0
     for append in unit.appends:
-        events += len(append.events)
         for event in append.events:
+            events += 1
             size += len(event.data)
         if append.snapshot is not None:
             size += len(append.snapshot.data)

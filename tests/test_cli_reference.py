@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from perdure.actors.slots.slot import SlotBehavior
@@ -20,6 +21,7 @@ from perdure.actors.workflows.events import RUN_EVENTS
 from perdure.runtime.cli import perdure
 from perdure.runtime.cli.artifacts import artifacts
 from perdure.runtime.cli.breakers import breakers
+from perdure.runtime.cli.commands import COMMANDS
 from perdure.runtime.cli.exits import Exit
 from perdure.runtime.cli.schedules import schedules
 from perdure.runtime.cli.slots import slots
@@ -29,16 +31,30 @@ REFERENCE = Path(__file__).parent.parent / "docs" / "cli.md"
 LOG_REFERENCE = REFERENCE.with_name("log.md")
 
 
-@pytest.mark.parametrize("command", sorted(perdure.commands))
+def command_of(name: str) -> click.Command:
+    """The command as it is when somebody calls it."""
+    found = perdure.get_command(click.Context(perdure), name)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_and_each_of_its_options_stands_in_the_reference(command: str) -> None:
     reference = REFERENCE.read_text(encoding="utf-8")
-    options = {name for option in perdure.commands[command].params for name in option.opts if name.startswith("--")}
+    options = {name for option in command_of(command).params for name in option.opts if name.startswith("--")}
 
     _, found, text = reference.partition(f"\n## {command}\n")
     section = text.partition("\n## ")[0]
 
     assert found
     assert sorted(name for name in options - {"--db"} if name not in section) == []
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_the_list_of_commands_says_of_each_what_it_says_itself(command: str) -> None:
+    found = command_of(command)
+
+    assert (found.name, found.short_help) == (command, COMMANDS[command][1])
 
 
 def test_every_exit_code_stands_in_the_reference() -> None:

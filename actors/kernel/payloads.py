@@ -13,6 +13,7 @@ from typing import Any, Generic, Self, TypeAlias, TypeVar, cast
 import msgspec
 
 from perdure.store.errors import PayloadTooLargeError, UnencodableError, UsageError
+from perdure.store.expected import check_fields
 
 T = TypeVar("T")
 
@@ -46,6 +47,9 @@ class Secret(msgspec.Struct, frozen=True):
     """
 
     name: str = msgspec.field(name="$secret")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def reveal(self) -> str:
         """Return the value; only inside a tool or a step that the runtime calls.
@@ -120,7 +124,7 @@ class Redaction:
 
     def apply(self, data: bytes) -> bytes:
         """Return JSON with the values under redacted names replaced; references to secrets stay."""
-        if self._pattern is None or self._pattern.search(data) is None:
+        if b":" not in data or self._pattern is None or self._pattern.search(data) is None:
             return data
         return _encoder.encode(self._walk(msgspec.json.decode(data)))
 
@@ -157,7 +161,7 @@ def encode_payload(
         raise UnencodableError(where=where, detail=str(error)) from error
     if len(data) > limit:
         raise PayloadTooLargeError(where=_largest(value, where), size=len(data), limit=limit)
-    if is_deeper(data, MAX_DEPTH):
+    if len(data) > MAX_DEPTH and is_deeper(data, MAX_DEPTH):
         raise UnencodableError(where=where, detail=f"it is nested more than {MAX_DEPTH} levels deep")
     if b"null" in data:  # msgspec writes NaN and infinity as null: only then is the value looked at
         _refuse_non_finite(value, where)

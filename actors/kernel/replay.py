@@ -60,8 +60,9 @@ class Core(Generic[S]):
             state, since = behavior.initial(loaded.stream), 0
         else:
             state, since = self._decoder.decode(loaded.snapshot.data), loaded.snapshot.version
+        evolve, decode = behavior.evolve, codec.decode
         for recorded in loaded.events:
-            state = behavior.evolve(state, codec.decode(recorded, blobs))
+            state = evolve(state, decode(recorded, blobs))
         return Revived(loaded.stream, loaded.version, state, loaded.index, since)
 
     def snapshot(self, state: S, version: int, since: int) -> Snapshot | None:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-import structlog
 
 from perdure.actors.kernel.accounts import account_of
 from perdure.actors.kernel.answer import Answer
@@ -18,8 +17,10 @@ from perdure.actors.kernel.behavior import Behavior
 from perdure.actors.kernel.clock import SECOND, Clock
 from perdure.actors.kernel.directory import Directory
 from perdure.actors.kernel.errors import ActorFailedError, ActorStoppedError, MailboxFullError
+from perdure.actors.kernel.logs import logger
 from perdure.actors.kernel.messages import Command, Decision, Effect, Moment
 from perdure.actors.kernel.ref import Ref
+from perdure.actors.kernel.replay import SNAPSHOT_EVERY
 from perdure.actors.kernel.shell import TURN, Envelope, Shell
 from perdure.actors.kernel.supervision import after_failure
 from perdure.store.codec import Codec
@@ -33,7 +34,7 @@ MAILBOX_BOUND = 10_000
 Interpreter = Callable[[Shell, Any], None]
 """Performs one kind of effect; must not block and must not raise what it can report."""
 
-_log = structlog.get_logger("perdure.actors")
+_log = logger("perdure.actors")
 
 
 class Transaction(msgspec.Struct, frozen=True):
@@ -42,6 +43,8 @@ class Transaction(msgspec.Struct, frozen=True):
     replies: list[Any]
     ticket: Ticket | None
     """None when everything that the replies rest on is durable already."""
+    at: int
+    """When it was decided (microseconds)."""
 
 
 class ActorSystem:
@@ -123,18 +126,21 @@ class ActorSystem:
                 effects = [(shell, effect.placed(self.log.position)) for shell, effect in effects]
         if effects:
             self._perform_when_durable(effects, ticket)
-        return Transaction(replies, ticket)
+        return Transaction(replies, ticket, moment.now)
 
     def _stage(self, shell: Shell, decision: Decision[Any], blobs: list[Blob]) -> tuple[Any, Append]:
-        behavior, state = shell.core.behavior, shell.state
+        core, state = shell.core, shell.state
+        behavior, encode = core.behavior, self.codec.encode
         encoded: list[NewEvent] = []
         for event in decision.events:
-            new, large = self.codec.encode(event)
+            new, large = encode(event)
             encoded.append(new)
-            blobs.extend(large)
+            if large:
+                blobs.extend(large)
             state = behavior.evolve(state, event)
         index = behavior.index(state)
-        snapshot = shell.core.snapshot(state, shell.version + len(encoded), shell.snapshot_version)
+        version, since = shell.version + len(encoded), shell.snapshot_version
+        snapshot = None if version - since < SNAPSHOT_EVERY else core.snapshot(state, version, since)
         changed = None if index == shell.index else index
         return state, Append(shell.stream, shell.version, tuple(encoded), changed, snapshot)
 

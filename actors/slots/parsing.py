@@ -11,17 +11,20 @@ from typing import Any
 import msgspec
 
 from perdure.actors.slots.calls import ToolCall, ToolResult
+from perdure.store.expected import checked_function
 
 _OPEN = "<tool_call>"
 _CLOSE = "</tool_call>"
 _NAMED = re.compile(r"([A-Za-z0-9_.:\-]+)\s*(\{.*)", re.DOTALL)
 
 
+@checked_function
 def has_tool_call(text: str) -> bool:
     """Return whether an opening tag is in *text*; the call may still be incomplete."""
     return _OPEN in text
 
 
+@checked_function
 def parse_tool_calls(text: str) -> list[ToolCall]:
     """Return the calls of all complete `<tool_call>…</tool_call>` blocks, in order; never raises.
 

@@ -50,6 +50,7 @@ from perdure.actors.state.goal_progress import (
     recommendation,
 )
 from perdure.actors.state.goal_state import MAX_OPEN, GoalState, evolve, shown
+from perdure.actors.state.goal_told import digest_of_decision, digest_of_violation, told_before
 from perdure.store.errors import InternalError, UsageError
 from perdure.store.records import StreamId
 
@@ -182,6 +183,10 @@ def _define(state: GoalState, command: DefineGoal) -> Decision[bool]:
 
 
 def _record_decision(state: GoalState, command: RecordDecision) -> Decision[GoalDecision]:
+    made_of = "" if command.id is msgspec.UNSET else digest_of_decision(command)
+    if (before := told_before(state.id, state.told, command, made_of)) is not None:
+        known = GoalDecision(goal=state.id, number=before.number, intent=command.intent, criteria=before.criteria)
+        return Decision((), known)
     criteria, number = criteria_for(state, command), state.decisions + 1
     made = DecisionMade(
         decision=number,
@@ -197,6 +202,8 @@ def _record_decision(state: GoalState, command: RecordDecision) -> Decision[Goal
         step=command.step,
         entry=command.entry,
         is_first=command.is_first,
+        id=None if command.id is msgspec.UNSET else command.id,
+        digest=made_of,
     )
     lapsed = [DecisionLapsed(next(iter(state.open)))] if len(state.open) >= MAX_OPEN else []
     reply = GoalDecision(goal=state.id, number=number, intent=command.intent, criteria=criteria)
@@ -234,7 +241,13 @@ def _record_violation(state: GoalState, command: RecordViolation) -> Decision[No
     if found is None:
         known = ", ".join(one.id for one in goal_of(state).constraints) or "none"
         raise UsageError(f"the goal {state.id!r} has no constraint {command.constraint!r}; it has {known}")
-    events, _ = _with_progress(state, [_violated(found, command.details, command, None)], command)
+    made_of = digest_of_violation(command.constraint, command.details)
+    if told_before(state.id, state.told, command, made_of) is not None:
+        return Decision((), None)
+    violated = _violated(found, command.details, command, None)
+    if command.id is not msgspec.UNSET:
+        violated = msgspec.structs.replace(violated, id=command.id)
+    events, _ = _with_progress(state, [violated], command)
     return Decision(events, None)
 
 

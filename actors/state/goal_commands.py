@@ -40,6 +40,8 @@ class RecordDecision(GoalCommand, frozen=True, tag="record-decision", kw_only=Tr
     constraints: tuple[str, ...] = ()
     context: OptionalPayload = msgspec.UNSET
     is_first: bool = False
+    id: str | msgspec.UnsetType = msgspec.UNSET
+    """The caller's own: told again, it is the same decision. Left out of what is encoded where there is none."""
 
 
 class RecordOutcome(GoalCommand, frozen=True, tag="record-outcome", kw_only=True):
@@ -61,6 +63,7 @@ class RecordViolation(GoalCommand, frozen=True, tag="record-violation", kw_only=
 
     constraint: str
     details: str = ""
+    id: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class SetGoalStatus(GoalCommand, frozen=True, tag="set-goal-status", kw_only=True):
@@ -109,6 +112,14 @@ class GoalOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 class GoalError(PerdureError):
     """Base of what can go wrong with a goal; whatever is raised, nothing was recorded."""
+
+
+class GoalConflictError(GoalError, UsageError):
+    """The id belongs to another decision or violation than the one that is told under it."""
+
+    message = "the goal {goal!r} was told something else as {told!r}: an id is for one decision or one violation"
+    goal: str
+    told: str
 
 
 class UnknownGoalError(GoalError, UsageError, LookupError):

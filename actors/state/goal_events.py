@@ -35,6 +35,10 @@ class DecisionMade(Event, frozen=True, omit_defaults=True, tag="decision-made"):
     """The entry point that the run came in by."""
     is_first: bool = False
     """Whether it is the run's first decision for the goal."""
+    id: str | None = None
+    """What the caller calls it, if anything."""
+    digest: str = ""
+    """Of what was said, where there is such an id."""
 
 
 class DecisionLapsed(Event, frozen=True, tag="decision-lapsed"):
@@ -69,6 +73,8 @@ class ConstraintViolated(Event, frozen=True, omit_defaults=True, tag="constraint
     run: str | None = None
     step: str | None = None
     entry: str | None = None
+    id: str | None = None
+    """What somebody who reported it calls it, if anything."""
 
 
 class CriterionStanding(msgspec.Struct, frozen=True):

@@ -16,6 +16,7 @@ from perdure.actors.workflows.defined.conditions import Predicate, is_number
 from perdure.actors.workflows.defined.model import Conditions
 from perdure.actors.workflows.definition import digest
 from perdure.store.errors import UsageError
+from perdure.store.expected import check_fields
 from perdure.store.records import stream_id
 
 GoalStatus: TypeAlias = Literal["draft", "ready", "active", "completed", "failed", "suspended"]
@@ -144,6 +145,7 @@ def check_goal(goal: Any, predicates: Mapping[str, Predicate]) -> Goal:
     """
     if not isinstance(goal, Goal):
         raise UsageError(f"{goal!r} is not a goal: write Goal(id=…, criteria=[Criterion(id=…)])")
+    check_fields(goal)
     if faults := list(_faults(goal, predicates)):
         raise UsageError(f"the goal {goal.id!r} cannot be pursued: {'; '.join(faults)}")
     return goal

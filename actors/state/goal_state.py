@@ -21,6 +21,7 @@ from perdure.actors.state.goal_events import (
 )
 from perdure.actors.state.goal_model import GoalDefinition, GoalStatus
 from perdure.actors.state.goal_progress import Counts, Evidence
+from perdure.actors.state.goal_told import Told, digest_of_violation, with_told
 
 MAX_OPEN: Final = 10_000
 """Decisions that wait for their outcome: then the oldest lapses, which is an event."""
@@ -67,6 +68,8 @@ class GoalState(msgspec.Struct, frozen=True, omit_defaults=True):
     streams: tuple[str, ...] = ()
     shown: Shown = (0.0, "continue", ())
     is_achieved: bool = False
+    told: dict[str, Told] = {}
+    """By the ids of those who told it, the newest last."""
 
     def counts_of(self, criterion: str) -> Counts:
         """Return what became of the decisions for a criterion."""
@@ -87,7 +90,11 @@ def evolve(state: GoalState, event: Event) -> GoalState:
             return _ended(state, event)
         case ConstraintViolated(constraint=id, severity=severity):
             violations = {**state.violations, id: state.violations.get(id, 0) + 1}
-            return _replace(state, violations=violations, hard_violations=state.hard_violations + (severity == "hard"))
+            told = state.told
+            if event.id is not None:
+                told = with_told(told, event.id, Told(digest_of_violation(id, event.details)))
+            hard = state.hard_violations + (severity == "hard")
+            return _replace(state, violations=violations, hard_violations=hard, told=told)
         case GoalProgressed():
             return _replace(state, shown=shown(event))
         case GoalAchieved():
@@ -128,6 +135,9 @@ def _decided(state: GoalState, event: DecisionMade) -> GoalState:
     for id in event.criteria:
         held = state.counts_of(id)
         counts[id] = _replace(held, decisions=held.decisions + 1)
+    told = state.told
+    if event.id is not None:
+        told = with_told(told, event.id, Told(event.digest, event.decision, event.criteria))
     return _replace(
         state,
         status="active" if state.status in ("draft", "ready") else state.status,
@@ -136,6 +146,7 @@ def _decided(state: GoalState, event: DecisionMade) -> GoalState:
         counts=counts,
         runs=state.runs + event.is_first,
         streams=_with_entry(state.streams, event.entry),
+        told=told,
     )
 
 

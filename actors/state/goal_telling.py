@@ -10,6 +10,7 @@ import msgspec
 
 from perdure.actors.state.goal_commands import GoalDecision, RecordDecision, RecordOutcome, RecordViolation
 from perdure.actors.state.goal_state import GoalState
+from perdure.actors.state.goal_told import check_told_id
 from perdure.actors.state.goals import GoalBook, Judgement
 from perdure.store.codec import OptionalPayload
 from perdure.store.errors import PayloadTooLargeError, UsageError
@@ -40,6 +41,8 @@ class Deciding(msgspec.Struct, frozen=True, kw_only=True):
     constraints: Sequence[str] = ()
     kind: str = "custom"
     context: Mapping[str, Any] | None = None
+    id: str | None = None
+    """What the caller calls it; of runs None, whose steps are told once anyway."""
 
     def command(self, encode: Encode, who: Who) -> RecordDecision:
         """Return it as a command.
@@ -50,6 +53,7 @@ class Deciding(msgspec.Struct, frozen=True, kw_only=True):
         """
         if not self.intent.strip():
             raise UsageError("a decision has an intent: a text that says what it is for")
+        check_told_id(self.id)
         if isinstance(self.criteria, str) or isinstance(self.constraints, str):
             raise UsageError("criteria and constraints are lists of ids, such as ['sent'], and not one text")
         check_texts("the decision", self.intent, self.reasoning, self.kind, *self.criteria, *self.constraints)
@@ -65,6 +69,7 @@ class Deciding(msgspec.Struct, frozen=True, kw_only=True):
             run=who.run,
             step=who.step,
             entry=who.entry,
+            id=msgspec.UNSET if self.id is None else self.id,
         )
 
 
@@ -114,14 +119,23 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
         return book.judge(state.definition, outcome)
 
 
-def violation_of(constraint: str, details: str, who: Who) -> RecordViolation:
+def violation_of(constraint: str, details: str, who: Who, id: str | None = None) -> RecordViolation:
     """Return a violation that somebody reports as a command.
 
     Raises:
+        UsageError: it cannot be called *id*.
         PayloadTooLargeError: the details are too long.
     """
+    check_told_id(id)
     check_texts("the violation", constraint, details)
-    return RecordViolation(constraint=constraint, details=details, run=who.run, step=who.step, entry=who.entry)
+    return RecordViolation(
+        constraint=constraint,
+        details=details,
+        run=who.run,
+        step=who.step,
+        entry=who.entry,
+        id=msgspec.UNSET if id is None else id,
+    )
 
 
 def number_of(decision: GoalDecision | str, goal: str | None = None) -> tuple[str, int]:

@@ -178,6 +178,17 @@ def check_key(key: object) -> str:
     return key
 
 
+def check_limit(limit: int) -> int:
+    """Return how many changes are asked for, if so many can be.
+
+    Raises:
+        UsageError: they cannot.
+    """
+    if not 0 < limit <= MAX_CHANGES:
+        raise UsageError(f"limit is 1 to {MAX_CHANGES}, not {limit!r}")
+    return limit
+
+
 def shelf_or_empty(shelf: Shelf | None) -> Shelf:
     """Return the values of a run, which keeps none until it has one."""
     return EMPTY if shelf is None else shelf

@@ -49,6 +49,13 @@ class Seen:
             if stream == whole.stream and key not in whole.stamps and as_of <= whole.as_of:
                 self._keys[stream, key] = (whole.as_of, ABSENT)
 
+    def about(self, keys: Iterable[str]) -> tuple[Sighting, ...]:
+        """Return what was seen of some keys, for another one to take note of."""
+        wanted = frozenset(keys)
+        wholes = [Sighting(stream, as_of, {}, is_whole=True) for stream, as_of in self._whole.items()]
+        held = [(place, seen) for place, seen in self._keys.items() if place[1] in wanted]
+        return (*wholes, *(Sighting(stream, as_of, {key: stamp}) for (stream, key), (as_of, stamp) in held))
+
     def check(self, place: Place, shelf: Shelf, keys: Iterable[str]) -> None:
         """Check that none of *keys* that were seen has been changed since.
 

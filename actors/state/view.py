@@ -16,10 +16,9 @@ import msgspec
 from perdure.actors.kernel.clock import moment_of
 from perdure.actors.kernel.payloads import Redaction
 from perdure.actors.state.errors import StatePermissionError
-from perdure.actors.state.operations import MAX_CHANGES, Look, Looked, Wish, check_key, encoded
+from perdure.actors.state.operations import Look, Looked, Wish, check_key, check_limit, encoded
 from perdure.actors.state.scopes import Permissions, Scope
 from perdure.actors.state.shared_state import Put
-from perdure.store.errors import UsageError
 
 
 class Missing(enum.Enum):
@@ -113,9 +112,7 @@ class StateView:
         Raises:
             UsageError: the limit is not 1 to 1,000.
         """
-        if not 0 < limit <= MAX_CHANGES:
-            raise UsageError(f"limit is 1 to {MAX_CHANGES}, not {limit!r}")
-        found = (await self._look(Look("changes", limit=limit))).value
+        found = (await self._look(Look("changes", limit=check_limit(limit)))).value
         return [change_of(one) for one in msgspec.json.decode(found)]
 
     # Writing

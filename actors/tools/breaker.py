@@ -15,6 +15,7 @@ import msgspec
 from perdure.actors.kernel.spans import check_limit
 from perdure.store.codec import Event
 from perdure.store.errors import UsageError
+from perdure.store.expected import check_fields
 
 
 class Circuit(Enum):
@@ -73,6 +74,7 @@ class BreakerPolicy(msgspec.Struct, frozen=True):
     """Names of error types that are no fault of the tool: neither a failure nor a success."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if min(self.failure_threshold, self.probes, self.successes_to_close, self.minimum_calls) < 1:
             raise UsageError("failure_threshold, probes, successes_to_close and minimum_calls are at least 1")
         check_limit(self.reset_timeout, "reset_timeout", may_be_over=True)

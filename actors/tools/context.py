@@ -4,10 +4,14 @@ It says nothing of the tool. Invariant: what is here is data of one attempt, and
 """
 
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import msgspec
-import structlog
-from structlog.typing import FilteringBoundLogger
+
+from perdure.actors.kernel.logs import logger
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
@@ -33,7 +37,7 @@ class ToolContext(msgspec.Struct, frozen=True):
     """Who asked for the run or the call, as they were named when they did."""
 
     @property
-    def logger(self) -> FilteringBoundLogger:
+    def logger(self) -> "FilteringBoundLogger":
         """A structlog logger bound to the call."""
         bound = {
             "call_id": self.call_id,
@@ -42,8 +46,8 @@ class ToolContext(msgspec.Struct, frozen=True):
             "attempt": self.attempt,
             "trajectory": self.trajectory,
         }
-        logger: FilteringBoundLogger = structlog.get_logger("perdure.tool")
-        return logger.bind(**{name: value for name, value in bound.items() if value is not None})
+        known = {name: value for name, value in bound.items() if value is not None}
+        return logger("perdure.tool").bind(**known)
 
 
 def call_deadline(now: int, timeout: timedelta | None, run_deadline: int | None = None) -> datetime | None:

@@ -4,6 +4,7 @@ What a tool is stands in `definition.py`; nothing is registered here, and no cal
 """
 
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from perdure.actors.kernel.spans import span_of
@@ -12,6 +13,7 @@ from perdure.actors.tools.context import ToolContext
 from perdure.actors.tools.definition import QUEUE, EffectClass, Offer, Reconcile, Scope, Tool
 from perdure.actors.tools.limits import RateLimit
 from perdure.actors.tools.retry import NO_RETRY, Retry
+from perdure.store.expected import checked_function
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,6 +51,7 @@ def tool(
     capabilities: Iterable[str] = (),
     external: bool = False,
 ) -> "ToolDecorator": ...
+@checked_function
 def tool(  # noqa: PLR0913 - the options of a decorator, all by keyword
     function: Callable[..., Any] | None = None,
     /,
@@ -56,10 +59,10 @@ def tool(  # noqa: PLR0913 - the options of a decorator, all by keyword
     name: str | None = None,
     effect: EffectClass = "idempotent",
     failure_threshold: int = 3,
-    reset_timeout: float = 300,
+    reset_timeout: float | timedelta = 300,
     breaker: BreakerPolicy | None = None,
     retry: Retry | None = None,
-    timeout: float | None = None,
+    timeout: float | timedelta | None = None,
     reconcile: Reconcile | None = None,
     rate: RateLimit | None = None,
     concurrency: int | None = None,

@@ -110,6 +110,7 @@ class Tool(Generic[P, R_co]):
         self.description = inspect.getdoc(function) or ""
         self.is_async = inspect.iscoroutinefunction(function)
         self._check()
+        self._stream = stream_id(f"tool/{self.name}")
         signature = Signature(function, self.name)
         self._signature = signature
         self.result_decoder = signature.result_decoder
@@ -161,7 +162,7 @@ class Tool(Generic[P, R_co]):
     def stream(self, conversation: str | None) -> StreamId:
         """Return the stream of the actor that guards a call made in *conversation*."""
         if self.scope == "global" or conversation is None:
-            return stream_id(f"tool/{self.name}")
+            return self._stream
         if len(conversation) > CONVERSATION_LENGTH:  # a run's id, which may be longer than a stream's name has room for
             conversation = blake2b(conversation.encode(), digest_size=16).hexdigest()
         return stream_id(f"tool/{self.name}@{conversation}")

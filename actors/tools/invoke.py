@@ -5,7 +5,7 @@ secret.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import copy_context
 from datetime import timedelta
@@ -70,11 +70,12 @@ class Invoker:
             given = tool.decode_arguments(arguments, context)
             self.prepare()
             with scope:
+                called = tool.function(**given) if tool.is_async else self._on_a_thread(tool, given)
                 if limit is None or timeout is None:
-                    value = await self._call(tool, given)
+                    value = await called
                 else:
                     async with limit, ending(self._clock, limit, timeout):
-                        value = await self._call(tool, given)
+                        value = await called
         except asyncio.CancelledError as error:
             if _cancels() > cancels:
                 raise
@@ -92,11 +93,9 @@ class Invoker:
     def _since(self, started: int) -> int:
         return self._clock.moment().steady - started
 
-    async def _call(self, tool: Tool[..., Any], given: dict[str, Any]) -> Any:
-        if tool.is_async:
-            return await tool.function(**given)
+    def _on_a_thread(self, tool: Tool[..., Any], given: dict[str, Any]) -> Awaitable[Any]:
         # The thread gets a copy of the context, so that Secret.reveal works there too.
-        return await self._threads.run(partial(copy_context().run, partial(tool.function, **given)))
+        return self._threads.run(partial(copy_context().run, partial(tool.function, **given)))
 
     def _ended(self, tool: Tool[..., Any], value: Any, scope: SecretScope, micros: int) -> Ended:
         is_bytes = isinstance(value, (bytes, bytearray))

@@ -15,6 +15,7 @@ import msgspec
 
 from perdure.store.codec import Event
 from perdure.store.errors import UsageError
+from perdure.store.expected import check_fields
 
 KEYS_KEPT = 1_000
 """Keys whose buckets are remembered; full ones are forgotten first, then those that fill up soonest."""
@@ -31,6 +32,7 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
     """A call that would have to wait longer for its token is refused; shorter ones are waited out in turn."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.calls < 1 or self.per <= timedelta(0) or (self.burst is not None and self.burst < 1):
             raise UsageError("a rate limit has at least one call, a period over zero and a burst of at least 1")
         if self.max_wait < timedelta(0):

@@ -9,16 +9,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import msgspec
-import structlog
 
+from perdure.actors.kernel.logs import logger
 from perdure.actors.tools.definition import Tool
 from perdure.actors.tools.errors import UnknownToolError
 from perdure.store.errors import UsageError
+from perdure.store.expected import checked_but
 
 Check: TypeAlias = Callable[[], object]
 """Truthy when a tool or a toolset can be used now; must not block for long."""
 
-_log = structlog.get_logger("perdure.tools")
+_log = logger("perdure.tools")
 
 
 class Unavailable(msgspec.Struct, frozen=True):
@@ -45,6 +46,7 @@ class _Group(msgspec.Struct, frozen=True):
     requires_env: tuple[str, ...] = ()
 
 
+@checked_but("register")
 class Registry(Mapping[str, Tool[..., Any]]):
     """Tools by name, in the order of their names."""
 

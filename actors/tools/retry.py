@@ -11,6 +11,7 @@ import msgspec
 
 from perdure.actors.kernel.spans import check_limit
 from perdure.store.errors import UsageError
+from perdure.store.expected import check_fields
 
 ErrorType: TypeAlias = str | type[BaseException]
 """An error by its class, or by the class's name where it cannot be imported."""
@@ -42,6 +43,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of an attempt that the open circuit refuses; None: it waits where there are attempts to come."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.attempts < 1:
             raise UsageError("attempts counts the first one: it is at least 1")
         check_limit(self.backoff, "backoff", may_be_over=True)

@@ -19,6 +19,7 @@ from perdure.actors.tools.breaker import (
     after_transition,
     judge,
 )
+from perdure.store.expected import checked_function
 
 
 class PastCall(msgspec.Struct, frozen=True):
@@ -45,6 +46,7 @@ class Simulation(msgspec.Struct, frozen=True):
     """Time that was spent in the calls saved."""
 
 
+@checked_function
 def simulate(policy: BreakerPolicy, outcomes: Iterable[PastCall]) -> Simulation:
     """Return what *policy* would have made of *outcomes*, given in the order of their ends.
 

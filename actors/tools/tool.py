@@ -178,7 +178,8 @@ class ToolBehavior:
 
     def guard(self, state: ToolState) -> Guard:
         """Return what stands between callers and the tool; the same in every conversation."""
-        return self._guards.get(state.name.partition("@")[0], self._default)
+        guard = self._guards.get(state.name)
+        return self._guards.get(state.name.partition("@")[0], self._default) if guard is None else guard
 
     def initial(self, stream: StreamId) -> ToolState:
         """Return the state of a tool that was never called."""
@@ -313,7 +314,7 @@ def _ended(state: ToolState, event: CallSucceeded | CallFailed, *, is_success: b
         last_error=f"{event.error_type}: {event.error}" if isinstance(event, CallFailed) else state.last_error,
         recent=(*kept, outcome) if counts else state.recent,
         buckets=state.buckets,
-        open_calls=_without(state.open_calls, call),
+        open_calls=_without(state.open_calls, call) if state.open_calls else state.open_calls,
     )
 
 

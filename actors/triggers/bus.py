@@ -14,10 +14,11 @@ from contextvars import ContextVar
 from typing import Any, Final, TypeAlias, cast
 
 import msgspec
-import structlog
 
 from perdure.actors.kernel.accounts import account_of
+from perdure.actors.kernel.logs import logger
 from perdure.store.errors import UsageError
+from perdure.store.expected import checked
 
 HISTORY: Final = 1000
 """Events that are remembered, the newest ones."""
@@ -25,7 +26,7 @@ DEEPEST: Final = 32
 """Emits that handlers may make from within one another."""
 
 _DEPTH: ContextVar[int] = ContextVar("perdure_emits", default=0)
-_log = structlog.get_logger("perdure.bus")
+_log = logger("perdure.bus")
 
 
 class BusEvent(msgspec.Struct, frozen=True):
@@ -82,6 +83,7 @@ class Subscription:
         return self._pattern.fullmatch(name) is not None
 
 
+@checked
 class EventBus:
     """`bus.on("order.*", handler)`, `await bus.emit("order.paid", data)`; for one event loop."""
 

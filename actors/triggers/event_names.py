@@ -11,6 +11,10 @@ from perdure.actors.workflows.steering import INTERRUPTED
 
 Data = Mapping[str, Any]
 
+RECEIVED: Final = "webhook_received"
+"""The type of the event that a delivery becomes: the only one that the runtime publishes itself. Its ids are those by
+which deliveries are known again, so nobody else gives one."""
+
 NAMES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("execution_started", ("run-started",)),
     ("execution_completed", ("run-completed",)),

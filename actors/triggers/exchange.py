@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
-import structlog
 
 from perdure.actors.kernel.clock import SECOND, Clock
+from perdure.actors.kernel.logs import logger
 from perdure.actors.kernel.messages import Effect
 from perdure.actors.kernel.shell import Shell
 from perdure.actors.kernel.system import ActorSystem, Interpreter
@@ -31,7 +31,7 @@ BREATH: Final = 200
 LOOK_AGAIN: Final = SECOND
 """Microseconds until an event is delivered again after the log could not be read."""
 
-_log = structlog.get_logger("perdure.events")
+_log = logger("perdure.events")
 
 
 class LiveWait:

@@ -14,9 +14,13 @@ import msgspec
 from perdure.actors.kernel.payloads import Secret
 from perdure.actors.workflows.entrance import TriggerKind
 from perdure.store.errors import UsageError
+from perdure.store.expected import check_fields
 
 SignatureScheme: TypeAlias = Literal["github", "standard", "stripe", "slack", "bearer"]
 """How the sender of a webhook proves that it is the sender."""
+
+Dedupe: TypeAlias = Literal["id", "body"]
+"""By what a delivery is known again: what its sender calls it, or the bytes of its body."""
 
 Misfire: TypeAlias = Literal["one", "skip", "all"]
 """What becomes of the times of a schedule that passed while nothing ran."""
@@ -69,6 +73,7 @@ class OnEvent(msgspec.Struct, frozen=True, tag="event"):
         msgspec.structs.force_setattr(self, "types", types)
         if isinstance(self.after, str) and self.after not in ("now", "start"):
             raise UsageError(f"OnEvent(after=…) is 'now', 'start' or a position of the log, not {self.after!r}")
+        check_fields(self)
 
     @property
     def kind(self) -> TriggerKind:
@@ -88,6 +93,8 @@ class Webhook(msgspec.Struct, frozen=True, tag="webhook"):
     """How it signs; `github` when there is a secret and nothing is said."""
     tolerance: timedelta = timedelta(minutes=5)
     """How far the time of a signed delivery may be off, where the scheme has one."""
+    dedupe: Dedupe = "id"
+    """By what a delivery is known again; `body` where the scheme signs no id, and no two have the same body."""
 
     def __post_init__(self) -> None:
         if not str(self.path).startswith("/"):
@@ -97,12 +104,15 @@ class Webhook(msgspec.Struct, frozen=True, tag="webhook"):
         if not methods or not all(isinstance(method, str) for method in methods):
             raise UsageError(f"Webhook({self.path!r}, methods=('POST',)), not {self.methods!r}")
         msgspec.structs.force_setattr(self, "methods", tuple(method.upper() for method in methods))
+        if self.dedupe not in get_args(Dedupe):
+            raise UsageError(f"the dedupe of webhook {self.path} is 'id' or 'body', not {self.dedupe!r}")
         if self.secret == "":
             raise UsageError(f"the secret of webhook {self.path} is empty: None lets anybody in")
         if self.secret is None and self.scheme is not None:
             raise UsageError(f"webhook {self.path} has a scheme and no secret: Webhook(…, secret=Secret('NAME'))")
         if self.secret is not None and self.scheme is None:
             msgspec.structs.force_setattr(self, "scheme", "github")
+        check_fields(self)
 
     def __repr__(self) -> str:
         return f"Webhook({self.path!r}, methods={self.methods!r}, scheme={self.scheme!r})"
@@ -117,9 +127,10 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, tag="schedule"):
     """The clock starts it: every so often, or when a cron expression says so."""
 
     every: timedelta | None = None
+    """So much time that passes, at least a second."""
     cron: str | None = None
     time_zone: str = "UTC"
-    """Where the cron expression's hours are, `Europe/Berlin`."""
+    """Where the cron expression's hours are, `Europe/Berlin`; an interval has none."""
     misfire: Misfire = "one"
     """Of the times that passed while nothing ran: one run for all, none, or each up to `misfire_limit`."""
     misfire_limit: int = 100

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-import structlog
 
 from perdure.actors.kernel.errors import MailboxFullError
+from perdure.actors.kernel.logs import logger
 from perdure.actors.kernel.shell import Shell
 from perdure.actors.kernel.system import ActorSystem
 from perdure.actors.triggers.listing import (
@@ -34,7 +34,7 @@ PAGE: Final = 500
 FEW: Final = 50
 """Rows that are judged before those with another value than the events' are passed over."""
 
-_log = structlog.get_logger("perdure.events")
+_log = logger("perdure.events")
 
 
 class Sleepers:

@@ -23,6 +23,8 @@ COUNTED: Final = 10_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _HOUR: Final = 3600 * SECOND
+_SHORTEST: Final = timedelta(seconds=1)
+"""A due time is a run, some ten events of it durable: more often, the log would hold little else."""
 _LONGEST: Final = timedelta(days=366_000)
 """An interval beyond a thousand years is due at no time that a `datetime` can say."""
 
@@ -103,10 +105,18 @@ def check_schedule(schedule: Schedule, what: str = "the schedule") -> None:
         raise UsageError(f"{what} makes up for at most {COUNTED} due times, not {schedule.misfire_limit}")
     if schedule.cron is not None:
         check_cron(schedule.cron, what)
-    elif schedule.every is not None and not _MICROSECOND <= schedule.every <= _LONGEST:
-        raise UsageError(f"{what} is due every {schedule.every}: that is too short, or longer than a thousand years")
-    elif schedule.every is not None and schedule.jitter >= schedule.every:
-        raise UsageError(f"the jitter of {what} is less than its interval of {schedule.every}, not {schedule.jitter}")
+    elif schedule.every is not None:
+        _check_interval(schedule, schedule.every, what)
+
+
+def _check_interval(schedule: Schedule, every: timedelta, what: str) -> None:
+    if not _SHORTEST <= every <= _LONGEST:
+        raise UsageError(f"the interval of {what} is at least a second and at most a thousand years: every={every!r}")
+    if schedule.jitter >= every:
+        raise UsageError(f"the jitter of {what} is less than its interval of {every}, not {schedule.jitter}")
+    if schedule.time_zone != "UTC":
+        at = "an interval is time that passes, the same everywhere; a time of the day is cron='0 3 * * *'"
+        raise UsageError(f"{what} has an interval, and time_zone={schedule.time_zone!r} means nothing to it: {at}")
 
 
 def check_cron(line: str, what: str = "the schedule") -> None:

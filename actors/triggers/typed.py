@@ -13,6 +13,7 @@ from perdure.actors.triggers.log_event import LogEvent
 from perdure.actors.triggers.topic import check_type
 from perdure.actors.triggers.wanted import PublishedEvent
 from perdure.store.errors import UsageError
+from perdure.store.expected import checked
 
 T = TypeVar("T")
 Event = TypeVar("Event", PublishedEvent, LogEvent)
@@ -21,6 +22,7 @@ MISFIT: Final = "ValidationError"
 """The type of the error of a run that takes an event whose data are of another type."""
 
 
+@checked
 class Topic(Generic[T]):
     """`PAID = Topic("order.paid", of=Payment)`: stands wherever the name of a type of events may."""
 
@@ -44,7 +46,7 @@ class Topic(Generic[T]):
     def __repr__(self) -> str:
         return f"Topic({self.name!r}, of={self.of!r})"
 
-    def check(self, encoded: bytes) -> None:
+    def check(self, encoded: bytes | msgspec.Raw) -> None:
         """Check that what is about to be published can be read by those who know the topic.
 
         Raises:
@@ -65,7 +67,7 @@ class Topic(Generic[T]):
         return msgspec.structs.replace(event, data=data)
 
 
-def check_data(topic: "str | Topic[Any]", encoded: bytes) -> None:
+def check_data(topic: "str | Topic[Any]", encoded: bytes | msgspec.Raw) -> None:
     """Check what is about to be published, where there is a topic that says what it is to be.
 
     Raises:

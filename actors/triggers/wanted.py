@@ -13,6 +13,7 @@ from perdure.actors.triggers.topic import check_type
 from perdure.actors.workflows.defined.condition_faults import faults_in
 from perdure.actors.workflows.defined.conditions import evaluate
 from perdure.store.errors import UsageError
+from perdure.store.expected import check_fields
 
 MAX_FILTER_BYTES: Final = 16 * 1024
 """Of all that one wait wants, as JSON: it is in the index of sleepers."""
@@ -26,6 +27,9 @@ class On(msgspec.Struct, frozen=True):
 
     type: str
     where: Where = {}
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class PublishedEvent(msgspec.Struct, frozen=True):

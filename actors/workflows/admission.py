@@ -9,7 +9,9 @@ from datetime import timedelta
 from typing import TypeAlias
 
 from perdure.actors.kernel.clock import SECOND
+from perdure.actors.kernel.messages import Command
 from perdure.actors.kernel.shell import Shell
+from perdure.actors.kernel.system import Transaction
 from perdure.actors.tools.breaker import Admission
 from perdure.actors.tools.invoke import Ended
 from perdure.actors.tools.limits import Gate
@@ -55,24 +57,30 @@ class Entrance:
         """
         step, shell = self._step, self._step.shell
         if shell is None:
-            return Admission(is_admitted=True, generation=0), step.driver.note(intent).ticket
+            return Admission(is_admitted=True, generation=0), self._note(intent).ticket
         if step.call.tool.concurrency is not None:
             gate = self._gate(shell)
             if gate.is_full and not has_token:
                 return self._turn_away(shell, intent, gate)
             await self._enter(gate, again=has_token)
         asked = Admit(step.call_id, step.driver.engine.life, key=step.call.limit_key, has_token=has_token)
-        done = step.driver.note(intent, (shell, asked))
+        done = self._note(intent, (shell, asked))
         admission: Admission = done.replies[1]
         step.generation, step.is_admitted = admission.generation, admission.is_admitted
         return admission, done.ticket
+
+    def _note(self, intent: Intent, *others: tuple[Shell, Command]) -> Transaction:
+        done = self._step.driver.note(intent, *others)
+        if isinstance(intent, StepStarted):
+            self._step.first_at = done.at
+        return done
 
     def _gate(self, shell: Shell) -> Gate:
         return self._step.driver.engine.toolbox.gate(self._step.call.tool, shell.stream)
 
     def _turn_away(self, shell: Shell, intent: Intent, gate: Gate) -> Asked:
         reason = f"{gate.running} calls run and {gate.waiting} wait"
-        done = self._step.driver.note(intent, (shell, Refuse(self._step.call_id, reason, "bulkhead")))
+        done = self._note(intent, (shell, Refuse(self._step.call_id, reason, "bulkhead")))
         return Admission(is_admitted=False, generation=0, reason=reason, refused_by="bulkhead"), done.ticket
 
     async def _enter(self, gate: Gate, *, again: bool = False) -> None:

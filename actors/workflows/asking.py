@@ -1,8 +1,9 @@
 """An open question or approval: who may still say what, and what it comes to. Pure.
 
 Not here: the code that waits (`waiting.py`, `approving.py`). Invariant: a question is answered with what its schema
-allows, once by each person and by nobody once its time has passed; an approval counts for exactly the arguments that
-were approved, so those given before somebody changes the arguments are void.
+allows, once by each person and by nobody once its time has passed; who passes on another's word has had their own by
+that. An approval counts for exactly the arguments that were approved, so those given before somebody changes the
+arguments are void.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from perdure.actors.workflows.events import (
     QuestionAnswered,
     QuestionAsked,
 )
+from perdure.actors.workflows.people import person_key
 from perdure.actors.workflows.schema import misfit
 
 MAX_PEOPLE: Final = 50
@@ -55,6 +57,8 @@ class Asked(msgspec.Struct, frozen=True):
     edited_by: str = ""
     by: tuple[str, ...] = ()
     """Who answered or approved so far."""
+    people: tuple[str, ...] = ()
+    """Who has had their word where several are wanted, by their keys; who had it passed on is among them."""
     answers: tuple[str, ...] = ()
     paused_at: str = ""
     """Of a pause of the workflow's own: where; empty for a question."""
@@ -66,14 +70,22 @@ class Asked(msgspec.Struct, frozen=True):
         match event:
             case QuestionAnswered():
                 answers = (*self.answers, bytes(event.answer).decode())
-                return msgspec.structs.replace(self, by=(*self.by, event.by), answers=answers)
+                people = (*self.people, *self._people(event))
+                return msgspec.structs.replace(self, by=(*self.by, event.by), people=people, answers=answers)
             case CallApproved(arguments=arguments) if bytes(arguments) == _AS_THEY_ARE:
-                return msgspec.structs.replace(self, by=(*self.by, event.by))
+                people = (*self.people, *self._people(event))
+                return msgspec.structs.replace(self, by=(*self.by, event.by), people=people)
             case CallApproved(arguments=arguments):
                 changed = bytes(arguments).decode()
-                return msgspec.structs.replace(self, by=(event.by,), arguments=changed, edited_by=event.by)
+                by, people = (event.by,), self._people(event)
+                return msgspec.structs.replace(self, by=by, people=people, arguments=changed, edited_by=event.by)
             case _:
                 return self
+
+    def _people(self, said: QuestionAnswered | CallApproved) -> tuple[str, ...]:
+        if self.several == 1:
+            return ()
+        return tuple(person_key(name) for name in (said.by, said.on_behalf) if name)
 
     def outcome(self, event: Event) -> msgspec.Raw:
         """Return what the workflow is told after the last word."""
@@ -120,11 +132,11 @@ def answered(step: str, asked: Asked, command: AnswerQuestion) -> QuestionAnswer
     if reason := _misfit(asked, command.answer):
         raise _wrong(asked, reason)
     if asked.paused_at:
-        return PauseResumed(step, asked.id, command.answer, command.who or "")
+        return PauseResumed(step, asked.id, command.answer, command.who or "", command.on_behalf)
     if asked.several > 1:
-        _check_person(asked, command.who)
+        _check_people(asked, command)
     left = asked.several - len(asked.by) - 1
-    return QuestionAnswered(step, asked.id, command.answer, command.who or "", left)
+    return QuestionAnswered(step, asked.id, command.answer, command.who or "", left, command.on_behalf)
 
 
 def decided(step: str, asked: Asked, command: DecideApproval) -> CallApproved | CallRejected:
@@ -138,13 +150,14 @@ def decided(step: str, asked: Asked, command: DecideApproval) -> CallApproved | 
     if command.verdict == "rejected":
         if not command.who:
             raise _wrong(asked, "it needs to know who says so")
-        return CallRejected(step, asked.id, command.who, command.reason)
+        return CallRejected(step, asked.id, command.who, command.reason, command.on_behalf)
     arguments = _canonical(msgspec.json.decode(command.arguments))
     is_same = arguments in (_AS_THEY_ARE, _canonical(msgspec.json.decode(asked.arguments)))
     current = argument_digest(asked.tool, asked.arguments.encode())
     if command.digest and command.digest != current:
         raise _wrong(asked, f"the arguments are others than those looked at: they are {asked.arguments} ({current})")
-    if is_same and asked.edited_by not in ("", command.who) and not command.digest:
+    is_others = bool(asked.edited_by) and person_key(asked.edited_by) != person_key(command.who)
+    if is_same and is_others and not command.digest:
         text = f"{asked.edited_by} changed the arguments to {asked.arguments}: say that these are meant, by {current}"
         raise _wrong(asked, text)
     if not is_same:
@@ -152,9 +165,11 @@ def decided(step: str, asked: Asked, command: DecideApproval) -> CallApproved | 
             raise _wrong(asked, reason.replace("the answer", "the arguments", 1))
         if not command.who:
             raise _wrong(asked, "it needs to know who says so")
-        return CallApproved(step, asked.id, command.who, msgspec.Raw(arguments), asked.several - 1)
-    _check_person(asked, command.who)
-    return CallApproved(step, asked.id, command.who, left=asked.several - len(asked.by) - 1)
+        changed = msgspec.Raw(arguments)
+        return CallApproved(step, asked.id, command.who, changed, asked.several - 1, command.on_behalf)
+    _check_people(asked, command)
+    left = asked.several - len(asked.by) - 1
+    return CallApproved(step, asked.id, command.who, left=left, on_behalf=command.on_behalf)
 
 
 def argument_digest(tool: str, arguments: bytes) -> str:
@@ -162,11 +177,12 @@ def argument_digest(tool: str, arguments: bytes) -> str:
     return digest(tool, _canonical(msgspec.json.decode(arguments)))
 
 
-def _check_person(asked: Asked, who: str | None) -> None:
-    if not who:
+def _check_people(asked: Asked, command: AnswerQuestion | DecideApproval) -> None:
+    if not command.who or not person_key(command.who):
         raise _wrong(asked, "it needs to know who says so")
-    if who in asked.by:
-        raise _wrong(asked, f"{who} has said so already, and {asked.several} different people are wanted")
+    for name in (command.on_behalf, command.who):
+        if person_key(name) in asked.people:
+            raise _wrong(asked, f"{name} has said so already, and {asked.several} different people are wanted")
 
 
 def _misfit(asked: Asked, given: msgspec.Raw) -> str:

@@ -5,6 +5,7 @@ end of each awaited child once, and is open work until it has told its own paren
 """
 
 import hashlib
+import re
 from typing import Any, Final, TypeAlias, cast
 
 import msgspec
@@ -20,6 +21,10 @@ CHILD: Final = "child"
 MAX_ID: Final = 128
 """Of a run's id, so that idempotency keys stay below the limits of the services that they are sent to (255)."""
 _HASH_BYTES: Final = 12
+_MARK_BYTES: Final = 6
+"""Of the hash that tells the children of one fork from another's."""
+_MADE: Final = re.compile(r"(?:~f[0-9a-f]{12})?(?:~r\d+)?\Z")
+"""What may be behind the id that the code gives a child."""
 _STILL: Final = frozenset({"blocked", "paused"})
 """A run that nothing wakes: what comes is kept."""
 
@@ -95,15 +100,20 @@ def child_id(parent: str, step: str, attempt: int = 1) -> str:
     return _fitting(f"{parent}/{step}", "" if attempt == 1 else f"~r{attempt}")
 
 
-def named_child_id(given: str, attempt: int) -> str:
-    """Return the id of a child that the code names; *attempt* counts those that its parent, retried, had before."""
-    return given if attempt == 1 else _fitting(given, f"~r{attempt}")
+def named_child_id(given: str, attempt: int, parent: str | None = None) -> str:
+    """Return the id of a child that the code names; *attempt* counts those that its parent, retried, had before.
+
+    *parent* is named where the id itself is a child's of a run that it was forked from, or that was forked from it.
+    """
+    own = "" if parent is None else f"~f{hashlib.blake2b(parent.encode(), digest_size=_MARK_BYTES).hexdigest()}"
+    suffix = own if attempt == 1 else f"{own}~r{attempt}"
+    return _fitting(given, suffix) if suffix else given
 
 
 def has_name(run: str, given: str) -> bool:
-    """Return whether a child has the id that the code gives it, or one that a retry of its parent made of that."""
-    number = run.rpartition("~r")[2]
-    return run == given or (number.isdecimal() and run == named_child_id(given, int(number)))
+    """Return whether a child has the id that the code gives it, or one that a retry or a fork made of that."""
+    made = _MADE.search(run)
+    return run == given or (made is not None and run == _fitting(given, made[0]))
 
 
 def continued_id(first: str, number: int) -> str:

@@ -150,6 +150,8 @@ class AnswerQuestion(Command, frozen=True, tag="answer-question"):
     question: str
     answer: msgspec.Raw
     who: str | None = None
+    on_behalf: str = ""
+    """Whose answer *who* passes on; empty: their own."""
 
 
 class DecideApproval(Command, frozen=True, tag="decide-approval"):
@@ -163,6 +165,8 @@ class DecideApproval(Command, frozen=True, tag="decide-approval"):
     reason: str = ""
     digest: str = ""
     """Of the tool and the arguments that were looked at; empty: those that the run asked for."""
+    on_behalf: str = ""
+    """Whose word *who* passes on; empty: their own."""
 
 
 class FindEvent(Command, frozen=True, tag="find-event"):

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar, cast, overload
 
 import msgspec
-import structlog
 
 from perdure.actors.kernel.clock import SECOND
-from perdure.actors.kernel.spans import span_of
+from perdure.actors.kernel.logs import logger
+from perdure.actors.kernel.spans import check_limit, span_of
 from perdure.actors.state.view import StateView
 from perdure.actors.tools.definition import Done, EffectClass, Tool
 from perdure.actors.tools.retry import Retry
@@ -29,7 +29,7 @@ from perdure.actors.workflows.forms import AnswerForm
 from perdure.actors.workflows.goals import Pursuit
 from perdure.actors.workflows.listening import After, EventWait, publish_event, take_event, typed_event
 from perdure.actors.workflows.logger import RunLogger
-from perdure.actors.workflows.offspring import ChildCall, ChildRun, child_deadline, run_child, start_child
+from perdure.actors.workflows.offspring import ChildCall, ChildRun, run_child, start_child
 from perdure.actors.workflows.parts import bound, opened_parts
 from perdure.actors.workflows.pausing import PausePlace, pause_at
 from perdure.actors.workflows.saga import Saga
@@ -631,6 +631,8 @@ class Context:
             raise UsageError("a child run takes key=…, id=… and deadline=…: the other options are for calls of tools")
         if driver.engine.workflows.get(workflow.name) is not workflow:
             raise UsageError(f"{workflow.name} is not registered: Runtime(…, workflows=[{workflow.name}])")
+        limit = shorter(options.deadline, workflow.timeout)
+        check_limit(limit, "deadline")
         data = workflow.encode_input(args, kwargs, driver.engine.redaction)
         return ChildCall(
             key=self._wait_key(branch, workflow.name),
@@ -639,7 +641,7 @@ class Context:
             digest=workflow.input_digest(data),
             is_awaited=is_awaited,
             run=None if options.id is None else checked_run_id(options.id),
-            deadline=child_deadline(driver, shorter(options.deadline, workflow.timeout), is_awaited=is_awaited),
+            limit=limit,
         )
 
     @property
@@ -742,4 +744,4 @@ class Context:
     @property
     def logger(self) -> "RunLogger":
         """A structlog logger bound to the run, silent while the code is replayed."""
-        return RunLogger(self, structlog.get_logger("perdure.run").bind(run=self.run_id))
+        return RunLogger(self, logger("perdure.run").bind(run=self.run_id))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 from perdure.actors.kernel.payloads import Redaction, encode_payload
 from perdure.actors.tools.signature import Signature
 from perdure.store.errors import UsageError
+from perdure.store.expected import checked_function
 
 if TYPE_CHECKING:
     from perdure.actors.workflows.context import Context
@@ -93,6 +94,7 @@ def workflow(function: "Callable[Concatenate[Context, P], Awaitable[R]]", /) -> 
 def workflow(
     *, name: str | None = None
 ) -> "Callable[[Callable[Concatenate[Context, P], Awaitable[R]]], Workflow[P, R]]": ...
+@checked_function
 def workflow(function: Any = None, /, *, name: str | None = None) -> Any:
     """Make an async function a workflow; its first parameter is the `Context`.
 

@@ -46,7 +46,7 @@ from perdure.actors.workflows.events import (
     RunParked,
     RunSuspended,
 )
-from perdure.actors.workflows.failures import failure_of
+from perdure.actors.workflows.failures import failure_of, overdue
 from perdure.actors.workflows.kin import Succession
 from perdure.actors.workflows.mailbox import ANSWER, SIGNAL
 from perdure.actors.workflows.offspring import Offspring
@@ -234,7 +234,7 @@ class Driver:
 
     def _cancelled(self) -> RunFailed | RunCancelled:
         if self._is_overdue:
-            return RunFailed("DeadlineExceededError", f"the deadline of run {self.run_id} has passed")
+            return overdue(self.run_id)
         if self._cancel_reason is None:
             return RunFailed("CancelledError", "the workflow raised CancelledError by itself")
         return RunCancelled(self._cancel_reason)
@@ -500,6 +500,12 @@ class Driver:
         if change < 0:
             self.consider_parking()
 
+    @property
+    def is_stirring(self) -> bool:
+        """Whether a branch that waits was just woken, or is to be cancelled."""
+        is_cancelled = self._cancel_reason is not None or self._is_overdue
+        return is_cancelled or any(wait.woken.done() for wait in self._waits.values())
+
     def consider_parking(self) -> None:
         """Have the run leave memory when all that it does is to wait, and for long."""
         is_cancelled = self._cancel_reason is not None or self._is_overdue
@@ -521,6 +527,7 @@ class Driver:
         if any(join.cancelled() for join in self.joins):
             return  # a cancel is on its way to branches that do not know of it yet
         if self._offspring is not None and self._offspring.is_expecting():
+            self.engine.check_idle()
             return
         mail_for = tuple(w.step for w in self._waits.values() if w.on in (ANSWER, SIGNAL, PAUSED))
         children_of = tuple(w.step for w in self._waits.values() if w.on == CHILD)

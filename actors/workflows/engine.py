@@ -9,10 +9,9 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
 
-import structlog
-
 from perdure.actors.kernel.answer import Answer
 from perdure.actors.kernel.clock import Clock
+from perdure.actors.kernel.logs import logger
 from perdure.actors.kernel.messages import Effect
 from perdure.actors.kernel.payloads import encode_payload
 from perdure.actors.kernel.shell import Shell
@@ -38,9 +37,11 @@ from perdure.actors.workflows.driver import Driver
 from perdure.actors.workflows.endings import Abandoned, Ending, Pausing, Suspending
 from perdure.actors.workflows.errors import UnknownWorkflowError
 from perdure.actors.workflows.failures import Failures
+from perdure.actors.workflows.idling import only_expect
 from perdure.actors.workflows.kin import Kin
+from perdure.actors.workflows.lines import queued
 from perdure.actors.workflows.queue import Queue
-from perdure.actors.workflows.queues import Queues, Shared, queued
+from perdure.actors.workflows.queues import Queues, Shared
 from perdure.actors.workflows.recording import Recording
 from perdure.actors.workflows.resuming import Resumer
 from perdure.actors.workflows.state import ATTENTION, CLOSED, RunState, RunView, view
@@ -51,7 +52,7 @@ from perdure.store.errors import LogWriteError, PerdureError, UsageError
 T = TypeVar("T")
 
 
-_log = structlog.get_logger("perdure.runs")
+_log = logger("perdure.runs")
 
 
 class Engine:
@@ -318,7 +319,7 @@ class Engine:
             self.system.reply(answer, view(shell.state), self.system.log.barrier())
 
     def until_idle(self) -> Answer[None]:
-        """Return the answer to come when no run is in memory and none is being brought back."""
+        """Return the answer to come when no run in memory can go on by itself, and none is being brought back."""
         self._idle = self._idle or Answer()
         idle = self._idle
         self.check_idle()
@@ -326,10 +327,16 @@ class Engine:
 
     def check_idle(self) -> None:
         """Tell those who wait for it when there is nothing going on any more."""
-        busy = bool(self._drivers) or self.resumer.is_busy or self.kin.is_busy or self.exchange.is_busy
-        if self._idle is not None and not busy:
-            idle, self._idle = self._idle, None
-            idle.set()
+        if self._idle is None or self.resumer.is_busy or self.kin.is_busy or self.exchange.is_busy:
+            return
+        if self._drivers:
+            if not only_expect(self._drivers.values(), self.kin):
+                return
+            if (barrier := self.system.log.barrier()) is not None:
+                barrier.on_settled(lambda _: self.check_idle())  # it may come to something for one of them
+                return
+        idle, self._idle = self._idle, None
+        idle.set()
 
     def abandoned(self, driver: Driver, error: PerdureError) -> None:
         """Tell those who wait for a run that the log failed."""
@@ -371,6 +378,8 @@ class Engine:
         await self.kin.stop()
         tasks = {d.task for d in self._drivers.values() if d.task is not None}
         for driver in list(self._drivers.values()):
+            if driver.run_id in self.kin.expecting:
+                driver.consider_parking()  # it waits, and is not to be brought back before a child has ended
             driver.stop_at_next_step()
         await _settle(tasks | self._beside, drain_seconds)
         self._take_down(self._drivers.values(), Suspending())

@@ -7,8 +7,8 @@ be with the end itself, since the entry point was not to be read, is owed and to
 from typing import TYPE_CHECKING, assert_never
 
 import msgspec
-import structlog
 
+from perdure.actors.kernel.logs import logger
 from perdure.actors.kernel.messages import Command
 from perdure.actors.kernel.shell import Shell
 from perdure.actors.triggers.entry_point import NoteRunEnded, entry_stream
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from perdure.actors.kernel.system import ActorSystem
     from perdure.actors.workflows.driver import Driver
 
-_log = structlog.get_logger("perdure.runs")
+_log = logger("perdure.runs")
 
 
 def execution_of(state: RunState) -> str:

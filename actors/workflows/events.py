@@ -270,6 +270,8 @@ class StepInDoubt(Event, frozen=True, tag="step-in-doubt"):
     attempt: int
     reason: str
     stuck: Stuck = ""
+    child: str = ""
+    """The workflow of the child run that failed, if the step is one."""
 
 
 class StepNotDone(Event, frozen=True, tag="step-not-done"):
@@ -451,6 +453,8 @@ class QuestionAnswered(Event, frozen=True, tag="question-answered"):
     answer: msgspec.Raw
     by: str = ""
     left: int = 0
+    on_behalf: str = ""
+    """Whose answer it is, where `by` passed it on."""
 
 
 class CallApproved(Event, frozen=True, tag="call-approved"):
@@ -464,6 +468,8 @@ class CallApproved(Event, frozen=True, tag="call-approved"):
     by: str
     arguments: msgspec.Raw = msgspec.Raw(b"null")
     left: int = 0
+    on_behalf: str = ""
+    """Whose word it is, where `by` passed it on."""
 
 
 class CallRejected(Event, frozen=True, tag="call-rejected"):
@@ -473,6 +479,8 @@ class CallRejected(Event, frozen=True, tag="call-rejected"):
     id: str
     by: str
     reason: str
+    on_behalf: str = ""
+    """Whose word it is, where `by` passed it on."""
 
 
 class QuestionExpired(Event, frozen=True, tag="question-expired"):
@@ -514,6 +522,8 @@ class PauseResumed(Event, frozen=True, tag="pause-resumed"):
     id: str
     answer: msgspec.Raw
     by: str = ""
+    on_behalf: str = ""
+    """Whose answer it is, where `by` passed it on."""
 
 
 RunFact: TypeAlias = (

@@ -39,7 +39,7 @@ from perdure.actors.workflows.events import (
     TimerFired,
     TimerSet,
 )
-from perdure.actors.workflows.links import EntryTold, ParentTold, RunContinued
+from perdure.actors.workflows.links import ChildCancelRequested, EntryTold, ParentTold, RunContinued
 from perdure.actors.workflows.mailbox import MAIL_EVENTS
 from perdure.actors.workflows.occurrences import SUBSCRIPTION_EVENTS
 from perdure.actors.workflows.queue import WAITS_IN
@@ -60,6 +60,9 @@ def evolve(state: RunState, event: Event) -> RunState:  # noqa: C901 - one line 
             return _in_flight(state, step, attempt=attempt, rests=False)
         case AttemptFailed(step=step) | AttemptRefused(step=step) | AttemptDelayed(step=step):
             return _survived(_in_flight(state, step, rests=True), step)
+        case StepInDoubt(step=step, child=child) if child:
+            flight = Flight(child, "", in_doubt=True, rests=True, must_end=True)  # its end was counted: it was none
+            return replace(state, in_flight={**state.in_flight, step: flight}, steps_done=state.steps_done - 1)
         case StepInDoubt(step=step):
             return _survived(_in_flight(state, step, in_doubt=True, rests=True), step)
         case StepNotDone(step=step):
@@ -106,7 +109,10 @@ def evolve(state: RunState, event: Event) -> RunState:  # noqa: C901 - one line 
             return replace(state, shelf=shelf_or_empty(state.shelf).after(event))
         case _ if isinstance(event, CHILD_EVENTS):
             done = state.steps_done + event.ends_a_step
-            return replace(state, children=state.children.after(event), steps_done=done)
+            left = _without(state.in_flight, event.step)
+            return replace(state, children=state.children.after(event), steps_done=done, in_flight=left)
+        case ChildCancelRequested(step=step):
+            return replace(state, in_flight=_without(state.in_flight, step))
         case _ if isinstance(event, SUBSCRIPTION_EVENTS):
             return replace(state, events=state.events.after(event))
         case _ if isinstance(event, MAIL_EVENTS):
@@ -134,15 +140,21 @@ def _started(state: RunState, event: RunStarted) -> RunState:
     )
 
 
+def _without(flights: dict[str, Flight], step: str) -> dict[str, Flight]:
+    """Return what is in flight without a child that stood still there, and is started anew or given up."""
+    return {key: one for key, one in flights.items() if key != step} if step in flights else flights
+
+
 def _step_ended(state: RunState, step: str) -> RunState:
     left = dict(state.in_flight)
     left.pop(step, None)
-    return _survived(msgspec.structs.replace(state, in_flight=left, steps_done=state.steps_done + 1), step)
+    ended = msgspec.structs.replace(state, in_flight=left, steps_done=state.steps_done + 1)
+    return _survived(ended, step) if ended.crashes else ended
 
 
 def _survived(state: RunState, step: str) -> RunState:
     """Return the state after an attempt at *step* that the process did not die of."""
-    if not state.crashes or step not in state.suspects:
+    if step not in state.suspects:
         return state
     suspects = tuple(s for s in state.suspects if s != step)
     if suspects:

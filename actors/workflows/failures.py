@@ -40,6 +40,11 @@ class Failures:
         return found
 
 
+def overdue(run: str) -> RunFailed:
+    """Return the fact that a run's deadline has passed."""
+    return RunFailed("DeadlineExceededError", f"the deadline of run {run} has passed")
+
+
 def failure_of(error: Exception, redaction: Redaction) -> RunFailed:
     """Return the fact that a workflow's error is."""
     step = _failed_step(error)

@@ -13,6 +13,7 @@ import msgspec
 
 from perdure.actors.workflows.schema import misfit
 from perdure.store.errors import UsageError
+from perdure.store.expected import check_fields, checked
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -48,6 +49,7 @@ def as_form(of: object) -> AnswerForm[Any] | None:
     return of if isinstance(of, AnswerForm) else None  # pyright: ignore[reportUnknownVariableType] # of anything
 
 
+@checked
 class FreeText(AnswerForm[str]):
     """A text: `ctx.ask("why?", of=FreeText(max_length=500))`."""
 
@@ -68,6 +70,7 @@ class FreeText(AnswerForm[str]):
         super().__init__(Annotated[str, msgspec.Meta(min_length=min_length, max_length=max_length, pattern=pattern)])
 
 
+@checked
 class Choice(AnswerForm[T_co]):
     """One of several JSON values: `ctx.ask("which?", of=Choice("red", "green"))`."""
 
@@ -84,6 +87,7 @@ class Choice(AnswerForm[T_co]):
         super().__init__(Any, options)
 
 
+@checked
 class Confirm(AnswerForm[bool]):
     """Yes or no: `ctx.ask("publish?", of=Confirm())`; `of=bool` is the same."""
 
@@ -106,6 +110,9 @@ class FormField(msgspec.Struct, frozen=True):
     choices: tuple[str | int, ...] = ()
     """The only values that are taken, in place of a type."""
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @property
     def told(self) -> Any:
         """The type of its value, with what people are told of it."""
@@ -115,6 +122,7 @@ class FormField(msgspec.Struct, frozen=True):
         return kind if self.is_required else NotRequired[kind]
 
 
+@checked
 class Form(AnswerForm[_Object]):
     """Several values by name: `of=Form(FormField("street"), FormField("floor", int, is_required=False))`.
 

@@ -9,9 +9,9 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import structlog
 
 from perdure.actors.kernel.accounts import account_of
+from perdure.actors.kernel.logs import logger
 from perdure.actors.kernel.shell import Shell
 from perdure.actors.state.operations import shelf_or_empty
 from perdure.actors.workflows.children import RunEnd, continued_id, ending
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from perdure.actors.workflows.driver import Driver
     from perdure.actors.workflows.engine import Engine
 
-_log = structlog.get_logger("perdure.runs")
+_log = logger("perdure.runs")
 
 
 class Succession(msgspec.Struct, frozen=True):
@@ -56,6 +56,8 @@ class Kin:
         self._engine = engine
         self.lenders: set[str] = set()
         """Runs in memory that only wait for their children, to whom they lend their places."""
+        self.expecting: set[str] = set()
+        """Those of them that nothing else wakes for as long as they stay in memory."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property

@@ -38,6 +38,8 @@ class ChildStarted(Event, frozen=True, tag="child-started"):
     workflow: str
     digest: str
     is_awaited: bool
+    past_pivot: bool = False
+    """Whether a saga has passed its pivot: then a person is asked should the child fail."""
 
     @property
     def ends_a_step(self) -> bool:

@@ -5,17 +5,20 @@ awaited child has ended before the code that awaits it goes on, also when that c
 """
 
 import asyncio
+from collections.abc import Coroutine
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from perdure.actors.kernel.clock import Timer
-from perdure.actors.kernel.spans import check_limit
 from perdure.actors.workflows.branch import Branch
 from perdure.actors.workflows.children import CHILD, child_id, has_name, named_child_id
 from perdure.actors.workflows.definition import Workflow
+from perdure.actors.workflows.doubt import WHY_STUCK
 from perdure.actors.workflows.errors import Parked, StepFailedError
+from perdure.actors.workflows.events import StepCompleted, StepFailed, StepInDoubt, StepNotDone
+from perdure.actors.workflows.lineage import is_of_a_fork
 from perdure.actors.workflows.links import ChildCancelRequested, ChildEnded, ChildRefused, ChildStarted
 from perdure.actors.workflows.recording import StepRecord
 from perdure.actors.workflows.state import RunState
@@ -23,6 +26,8 @@ from perdure.store.errors import LogClosedError, LogWriteError, PerdureError
 
 if TYPE_CHECKING:
     from perdure.actors.workflows.driver import Driver
+
+T = TypeVar("T")
 
 
 class ChildRun(msgspec.Struct, frozen=True):
@@ -41,8 +46,8 @@ class ChildCall(msgspec.Struct, frozen=True):
     is_awaited: bool
     run: str | None = None
     """The id that the code gives the child."""
-    deadline: int | None = None
-    """When the child fails, in microseconds."""
+    limit: timedelta | None = None
+    """How long the child may take."""
 
 
 class Offspring:
@@ -101,6 +106,7 @@ class Offspring:
     def take_back_place(self) -> None:
         """Note that the run works again."""
         self._driver.engine.kin.lenders.discard(self._driver.run_id)
+        self._driver.engine.kin.expecting.discard(self._driver.run_id)
 
     def is_expecting(self) -> bool:
         """Return whether the run is to stay in memory, since a child may end soon; it is asked again when that is over.
@@ -108,14 +114,20 @@ class Offspring:
         To leave and to come back is to read all that it did: that is worth it only for a long wait, or where many wait.
         """
         engine = self._driver.engine
-        if not self._waiting or len(engine.kin.lenders) > engine.places:
+        if engine.is_stopping or not self._waiting or len(engine.kin.lenders) > engine.places:
             return False
         until = self._news_at + engine.park_after
         if until <= engine.clock.moment().now:
             return False
         if self._timer is None:
             self._timer = engine.clock.call_at(until, self._look_again)
+        engine.kin.expecting.add(self._driver.run_id)
         return True
+
+    @property
+    def are_open(self) -> bool:
+        """Whether no child that is waited for has ended, as the run's actor knows it."""
+        return not self._ended and len(self._driver.shell.state.children.awaited) >= self._waiting
 
     def _look_again(self) -> None:
         self._timer = None
@@ -129,15 +141,14 @@ class Offspring:
             self._timer = None
 
 
-def child_deadline(driver: "Driver", given: timedelta | None, *, is_awaited: bool) -> int | None:
-    """Return when a child's time is over: its own limit, or for one that is awaited the parent's if that is sooner.
+def child_deadline(driver: "Driver", branch: Branch, call: ChildCall) -> int | None:
+    """Return when a child's time is over that starts now, in microseconds.
 
-    Raises:
-        UsageError: the limit is not more than 0.
+    That is its own limit, or for one that is awaited the parent's if that is sooner, which does not reach past a pivot.
     """
-    check_limit(given, "deadline")
-    own = None if given is None else driver.engine.clock.moment().now + given // timedelta(microseconds=1)
-    limits = [limit for limit in (own, driver.deadline if is_awaited else None) if limit is not None]
+    now, is_bound = driver.engine.clock.moment().now, call.is_awaited and not branch.pivots
+    own = None if call.limit is None else now + call.limit // timedelta(microseconds=1)
+    limits = [limit for limit in (own, driver.deadline if is_bound else None) if limit is not None]
     return min(limits, default=None)
 
 
@@ -155,9 +166,8 @@ async def run_child(driver: "Driver", branch: Branch, call: ChildCall) -> Any:
     """Return the result of a child. See `Context.run`."""
     record = _take(driver, branch, call)
     if record is None:
-        run = await _begin(driver, branch, call)
-        return await _result(driver, branch, call, run)
-    if record.is_given_up or (record.progress == "dispatched" and branch.is_cut):
+        return await _begun(driver, branch, call)
+    if record.is_given_up or (branch.is_cut and (record.progress == "dispatched" or record.is_unsettled)):
         if not record.is_given_up:
             driver.note(ChildCancelRequested(call.key, record.run))
         cancelled = branch.cut()
@@ -165,6 +175,8 @@ async def run_child(driver: "Driver", branch: Branch, call: ChildCall) -> Any:
         raise cancelled
     if record.progress == "dispatched":
         return await _result(driver, branch, call, record.run)
+    if record.is_unsettled:
+        return await _go_on(driver, branch, call, record)
     if record.progress == "failed":
         raise _failed(call.key, record.error_type, record.error)
     try:
@@ -189,6 +201,10 @@ def _failed(step: str, error_type: str, error: str) -> StepFailedError:
 # The start
 
 
+async def _begun(driver: "Driver", branch: Branch, call: ChildCall) -> Any:
+    return await _result(driver, branch, call, await _begin(driver, branch, call))
+
+
 async def _begin(driver: "Driver", branch: Branch, call: ChildCall) -> str:
     """Start the child and return its id.
 
@@ -198,23 +214,18 @@ async def _begin(driver: "Driver", branch: Branch, call: ChildCall) -> str:
     """
     await driver.keep_pace()
     kin, workflow, attempt = driver.engine.kin, call.workflow.name, 1
+    mark: str | None = None
     while True:
-        run = child_id(driver.run_id, call.key, attempt) if call.run is None else named_child_id(call.run, attempt)
-        try:
-            shell = await kin.shell(run)
-        except asyncio.CancelledError:
-            driver.note_cancel(branch)
-            if driver.ending is not None and not driver.engine.is_loop_ending:
-                raise Parked from None
-            raise
-        except (LogWriteError, LogClosedError) as error:
-            driver.log_failed(error)
-        if driver.ending is not None:
-            raise Parked
+        if call.run is None:
+            run = child_id(driver.run_id, call.key, attempt)
+        else:
+            run = named_child_id(call.run, attempt, mark)
+        shell = await _brought(driver, branch, kin.shell(run))
         state = shell.state
-        started = ChildStarted(call.key, branch.path, run, workflow, call.digest, call.is_awaited)
+        is_past_pivot = call.is_awaited and bool(branch.pivots)
+        started = ChildStarted(call.key, branch.path, run, workflow, call.digest, call.is_awaited, is_past_pivot)
         if state.status == "unborn":
-            kin.start(driver, started, shell, call.data, call.deadline)
+            kin.start(driver, started, shell, call.data, child_deadline(driver, branch, call))
             return run
         if call.run is None or _had_it_before(driver, call, state):
             attempt += 1  # an id that is taken by an operator's retry, or a derived one by chance, is nobody's mistake
@@ -222,9 +233,32 @@ async def _begin(driver: "Driver", branch: Branch, call: ChildCall) -> str:
         if not call.is_awaited and (state.workflow, state.digest) == (workflow, call.digest):
             driver.note(started)
             return run
+        if mark is None and await _brought(driver, branch, is_of_a_fork(kin, driver.run_id, state.parent)):
+            mark, attempt = driver.run_id, 1
+            continue
         reason = _conflict(run, state.workflow, workflow, is_same_input=state.digest == call.digest)
         driver.note(ChildRefused(call.key, branch.path, run, workflow, call.digest, call.is_awaited, reason))
         raise _failed(call.key, "RunConflictError", reason)
+
+
+async def _brought(driver: "Driver", branch: Branch, found: Coroutine[Any, Any, T]) -> T:
+    """Return what has to be read before a child can be started.
+
+    Raises:
+        CancelledError, Parked: the child is not to be started.
+    """
+    try:
+        result = await found
+    except asyncio.CancelledError:
+        driver.note_cancel(branch)
+        if driver.ending is not None and not driver.engine.is_loop_ending:
+            raise Parked from None
+        raise
+    except (LogWriteError, LogClosedError) as error:
+        driver.log_failed(error)
+    if driver.ending is not None:
+        raise Parked
+    return result
 
 
 def _had_it_before(driver: "Driver", call: ChildCall, state: RunState) -> bool:
@@ -255,6 +289,8 @@ async def _result(driver: "Driver", branch: Branch, call: ChildCall, run: str) -
             driver.note(ChildCancelRequested(call.key, run))
             await _until_gone(driver, branch, call.key, run)
             raise
+    if ended.status != "completed" and branch.pivots:
+        return await _stand_still(driver, branch, call, ended)
     if ended.status != "completed":
         raise _failed(call.key, ended.error_type, ended.error)
     return call.workflow.result_decoder.decode(ended.result, call.key)
@@ -272,3 +308,48 @@ async def _until_gone(driver: "Driver", branch: Branch, step: str, run: str) -> 
         except asyncio.CancelledError:
             if driver.engine.is_loop_ending:
                 raise
+
+
+# Past a pivot: a child that failed is left to a person
+
+
+async def _go_on(driver: "Driver", branch: Branch, call: ChildCall, record: StepRecord) -> Any:
+    if record.known_not_done:
+        return await _begun(driver, branch, call)
+    driver.at_edge()
+    if record.in_doubt:
+        return await _judged(driver, branch, call, record.run)
+    ended = ChildEnded(call.key, record.run, "failed", record.result, record.error_type, record.error)
+    return await _stand_still(driver, branch, call, ended)
+
+
+async def _stand_still(driver: "Driver", branch: Branch, call: ChildCall, ended: ChildEnded) -> Any:
+    reason = f"{WHY_STUCK['pivot']}: {ended.error_type}: {ended.error}"
+    driver.note(StepInDoubt(call.key, 1, reason, "pivot", call.workflow.name))
+    return await _judged(driver, branch, call, ended.run)
+
+
+async def _judged(driver: "Driver", branch: Branch, call: ChildCall, run: str) -> Any:
+    """Wait until a person says what became of the child that failed, and do what they say.
+
+    Raises:
+        StepFailedError: they say that it failed.
+        CancelledError, Parked: as `Driver.wait`.
+    """
+    while (verdict := driver.verdict(call.key)) is None:
+        try:
+            await driver.wait(branch, None, call.key)
+        except asyncio.CancelledError:
+            if driver.engine.is_loop_ending:
+                raise
+            if driver.ending is not None:
+                raise Parked from None
+            driver.note(ChildCancelRequested(call.key, run))
+            raise
+    match verdict:
+        case StepCompleted(result=result):
+            return call.workflow.result_decoder.decode(result, call.key)
+        case StepFailed(error_type=error_type, error=error):
+            raise _failed(call.key, error_type, error)
+        case StepNotDone():
+            return await _begun(driver, branch, call)

@@ -54,7 +54,8 @@ class Progress:
         self.attempt = 1 if record is None else record.attempt
         self.base = 0 if record is None else record.base
         """Attempts that the policy counts no more: a person had the step tried again after them."""
-        self.first_at = driver.engine.clock.moment().now if record is None else record.at
+        self.first_at = 0 if record is None else record.at
+        """When its intent was recorded, as every later life reads it."""
         self.shell = shell
         """The tool's actor; None for a function, which has none."""
         self.generation = 0
@@ -119,8 +120,8 @@ class Progress:
     def complete(self, result: bytes, micros: int) -> None:
         """Record the result of the step."""
         self.branch.took = micros
-        told = self._told(RecordSuccess(self.call_id, self.generation, micros))
-        self._note_outcome(StepCompleted(self.call.key, msgspec.Raw(result), self.attempt, micros), told)
+        fact = StepCompleted(self.call.key, msgspec.Raw(result), self.attempt, micros)
+        self._note_outcome(fact, RecordSuccess(self.call_id, self.generation, micros))
 
     def report(self, ended: Ended, fact: StepInDoubt | AttemptFailed | StepFailed, *, is_told: bool = False) -> None:
         """Record how an attempt ended, and tell the tool, unless it was told before."""
@@ -130,7 +131,7 @@ class Progress:
         command = RecordFailure(
             self.call_id, self.generation, ended.micros, failure.error_type, failure.message, failure.bases
         )
-        self._note_outcome(fact, () if is_told else self._told(command))
+        self._note_outcome(fact, None if is_told else command)
 
     def fail(self, ended: Ended, failure: Failure, *, retryable: bool, is_told: bool = False) -> StepFailedError:
         """Record that the step failed for good and return what the workflow is told."""
@@ -151,10 +152,14 @@ class Progress:
         self.is_admitted = False
         return () if self.shell is None else ((self.shell, command),)
 
-    def _note_outcome(self, fact: RunFact, told: Sequence[tuple[Shell, Command]]) -> None:
+    def _note_outcome(self, fact: RunFact, command: Command | None) -> None:
         """Record an outcome; wake those whom the circuit refused when this very outcome has moved it."""
-        before = [shell.state.breaker.generation for shell, _ in told]
-        self.driver.note(fact, *told)
-        for generation, (shell, _) in zip(before, told, strict=True):
-            if shell.state.breaker.generation != generation:
-                self.driver.engine.toolbox.circuit_moved(shell.stream)
+        shell = self.shell
+        if shell is None or command is None:
+            self.driver.note(fact)
+            return
+        self.is_admitted = False
+        before = shell.state.breaker.generation
+        self.driver.note(fact, (shell, command))
+        if shell.state.breaker.generation != before:
+            self.driver.engine.toolbox.circuit_moved(shell.stream)

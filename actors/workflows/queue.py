@@ -12,6 +12,7 @@ import msgspec
 from perdure.actors.kernel.messages import Command, Decision, Event, Index, Moment
 from perdure.actors.tools.limits import RateLimit, take
 from perdure.store.errors import InternalError, UsageError
+from perdure.store.expected import check_fields
 from perdure.store.records import StreamId, stream_id
 
 QUEUE_NAME = re.compile(r"[!-~]{1,60}")
@@ -30,7 +31,7 @@ class Queue(msgspec.Struct, frozen=True):
     """Where runs wait for their turn: larger priorities first, then in the order of starting.
 
     A run holds its place while its code is in memory. One that leaves memory to wait for long (for a person, a time)
-    leaves its place to others, and goes on at once when it is woken: then one more than *concurrency* may be at work.
+    leaves its place to others; woken or cancelled, it runs no code before it has one again, and is then next for one.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Queue(msgspec.Struct, frozen=True):
     """How many runs may begin in a while; `max_wait` is not looked at: whoever is in a queue waits."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not QUEUE_NAME.fullmatch(self.name):
             raise UsageError(f"a queue's name is 1 to 60 printable ASCII characters without a space, not {self.name!r}")
         if any(bound is not None and bound < 1 for bound in (self.concurrency, self.partition_concurrency)):

@@ -1,19 +1,20 @@
 """Who waits in which queue, and who is next: lets runs into memory as places, partitions and rates allow.
 
 All of it is in memory and made anew from the log when a runtime opens: that a run waits is in its stream, and so is
-that its turn came (`run-resumed`). Invariant: at most one of a queue's runs a place comes from here; only a run that
-slept may be one too many.
+that its turn came (`run-resumed`). Invariant: no code of a queue's run is in memory without a place, and there are no
+more places than the queue, and all that share them, have.
 """
 
-import heapq
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import msgspec
-import structlog
 
 from perdure.actors.kernel.clock import Timer
+from perdure.actors.kernel.logs import logger
+from perdure.actors.tools.limits import RateLimit
 from perdure.actors.workflows.events import Place
+from perdure.actors.workflows.lines import Line, Pool, Queued, QueueStatistics, queued
 from perdure.actors.workflows.queue import Queue, TakeQueueToken
 from perdure.store.records import StreamId, stream_id
 
@@ -26,132 +27,13 @@ PAGE = 200
 _POOLED = "queues that share places"
 """No queue can be called that."""
 
-_log = structlog.get_logger("perdure.runs")
-
-_Turn: TypeAlias = tuple[int, int, str]
-"""What the order goes by: the priority, less than 0 for more than 0; when it was started; the run's id."""
-
-
-class Queued(msgspec.Struct, frozen=True):
-    """A run that waits for its turn."""
-
-    run: str
-    queue: str
-    at: int
-    """When it was started, in microseconds."""
-    priority: int = 0
-    partition: str | None = None
-
-    @property
-    def turn(self) -> _Turn:
-        """What the order goes by."""
-        return (-self.priority, self.at, self.run)
-
-
-def queued(run: str, place: Place | None, at: int) -> Queued:
-    """Return a run that was started *at* that time and waits at its place."""
-    assert place is not None  # noqa: S101 - only such a run is ever queued
-    return Queued(run, place.queue, at, place.priority, place.partition)
+_log = logger("perdure.runs")
 
 
 class _Begun(msgspec.Struct, frozen=True):
     """What counts here of `run-started`."""
 
     place: Place | None = None
-
-
-class QueueStatistics(msgspec.Struct, frozen=True):
-    """How a queue stands."""
-
-    waiting: int
-    working: int
-    """Runs that hold a place: their code is in memory, or about to be."""
-    partitions: dict[str, int]
-    """Of them, by partition."""
-
-
-class Line:
-    """One queue: who waits, and who holds a place."""
-
-    __slots__ = ("_blocked", "_partitions", "_ready", "_waiting", "queue", "working")
-
-    def __init__(self, queue: Queue) -> None:
-        self.queue = queue
-        self.working: dict[str, str | None] = {}
-        """The partitions of the runs that hold a place, by run."""
-        self._waiting: dict[str, Queued] = {}
-        self._ready: list[_Turn] = []
-        self._blocked: dict[str, list[_Turn]] = {}
-        """Those whose partition is full, by partition: looked at again when one of it leaves."""
-        self._partitions: dict[str, int] = {}
-
-    def add(self, one: Queued) -> None:
-        """Have a run wait for its turn; once is enough."""
-        if one.run not in self._waiting and one.run not in self.working:
-            self._waiting[one.run] = one
-            heapq.heappush(self._ready, one.turn)
-
-    def discard(self, run: str) -> None:
-        """Forget a run that waits no more."""
-        self._waiting.pop(run, None)  # its turn is passed over when it comes
-
-    def next(self) -> Queued | None:
-        """Return whose turn it is, or None when all places are taken or nobody waits. It stays where it is."""
-        if self.queue.concurrency is not None and len(self.working) >= self.queue.concurrency:
-            return None
-        while self._ready:
-            one = self._waiting.get(self._ready[0][2])
-            if one is None:
-                heapq.heappop(self._ready)
-            elif one.partition is not None and self._is_full(one.partition):
-                self._blocked.setdefault(one.partition, []).append(heapq.heappop(self._ready))
-            else:
-                return one
-        return None
-
-    def enter(self, run: str, partition: str | None) -> None:
-        """Give a run a place, whether there is one or not."""
-        self.discard(run)
-        if run not in self.working:
-            self.working[run] = partition
-            if partition is not None:
-                self._partitions[partition] = self._partitions.get(partition, 0) + 1
-
-    def leave(self, run: str) -> bool:
-        """Take a run's place back; return whether it had one."""
-        if run not in self.working:
-            return False
-        partition = self.working.pop(run)
-        if partition is not None:
-            self._partitions[partition] -= 1
-            if not self._partitions[partition]:
-                del self._partitions[partition]
-            for turn in self._blocked.pop(partition, ()):
-                heapq.heappush(self._ready, turn)
-        return True
-
-    def _is_full(self, partition: str) -> bool:
-        bound = self.queue.partition_concurrency
-        return bound is not None and self._partitions.get(partition, 0) >= bound
-
-    def statistics(self) -> QueueStatistics:
-        """Return how it stands."""
-        return QueueStatistics(len(self._waiting), len(self.working), dict(self._partitions))
-
-
-class Pool:
-    """Queues that share places: whoever of all that wait in them comes first is next."""
-
-    def __init__(self, places: int, lines: Sequence[Line]) -> None:
-        self._places = places
-        self._lines = lines
-
-    def next(self) -> Queued | None:
-        """Return whose turn it is, as `Line.next`."""
-        if sum(len(line.working) for line in self._lines) >= self._places:
-            return None
-        heads = [one for line in self._lines if (one := line.next()) is not None]
-        return min(heads, key=lambda one: one.turn, default=None)
 
 
 class Shared(msgspec.Struct, frozen=True):
@@ -187,6 +69,30 @@ class Queues:
         """Return how each queue stands."""
         return {name: line.statistics() for name, line in self._lines.items()}
 
+    def is_let_on(self, one: Queued) -> bool:
+        """Give a run that goes on its place, if it is next for one; otherwise have it wait for that, ahead of new ones.
+
+        It has one already where its turn has just come; one of a queue that there is not needs none.
+        """
+        line = self._lines.get(one.queue)
+        if line is None or one.run in line.working:
+            return True
+        line.add(one)
+        source = self._source(one.queue)
+        first = self._sources[source].next()
+        if first is not None and first.run == one.run:
+            line.enter(one.run, one.partition)
+            return True
+        self._fill(source)
+        return False
+
+    def waits(self, run: str) -> bool:
+        """Return whether a run waits in a line."""
+        return any(line.waits(run) for line in self._lines.values())
+
+    def _source(self, queue: str) -> str:
+        return _POOLED if queue in self._pooled else queue
+
     def add(self, waiting: Iterable[Queued]) -> None:
         """Have runs wait for their turns; one of a queue that there is not waits for its queue."""
         touched: set[str] = set()
@@ -196,7 +102,7 @@ class Queues:
                 _log.warning("a run waits in a queue that is not configured", run=one.run, queue=one.queue)
             else:
                 line.add(one)
-                touched.add(_POOLED if one.queue in self._pooled else one.queue)
+                touched.add(self._source(one.queue))
         for name in touched:
             self._fill(name)
 
@@ -230,6 +136,15 @@ class Queues:
         """Take note that a run's code left memory: the turn of others may have come, in its queue and elsewhere."""
         if place is not None and (line := self._lines.get(place.queue)) is not None:
             line.leave(run)
+        self._fill_all()
+
+    def vacate(self, runs: Iterable[str]) -> None:
+        """Take the places back of runs that were to come into memory, and did not."""
+        left = [run for run in runs for line in self._lines.values() if line.leave(run)]
+        if left:
+            self._fill_all()
+
+    def _fill_all(self) -> None:
         for name in self._sources:
             self._fill(name)
 
@@ -242,11 +157,9 @@ class Queues:
 
     def _fill(self, name: str) -> None:
         """See to it that a source is looked at; one look at a time."""
-        if not self._is_open or name in self._is_filling or name in self._timers:
+        if not self._is_open or name in self._is_filling or self._engine.is_stopping or not self._engine.room:
             return
-        if self._engine.is_stopping or not self._engine.room:
-            return
-        if self._sources[name].next() is None:
+        if (one := self._sources[name].next()) is None or self._is_too_early(name, one):
             return
         self._is_filling.add(name)
         self._engine.resumer.spawn(self._let_in(name))
@@ -258,10 +171,8 @@ class Queues:
                 for stream, error in outcomes:
                     if error is not None:
                         _log.warning("a run's turn came, and it cannot begin", run=stream, reason=str(error))
-                for one in let_in:
-                    if not self._engine.has(one.run):
-                        # It was cancelled or paused, or its code is missing: then it waits for it.
-                        self._lines[one.queue].leave(one.run)
+                # Those that did not come have left their places; one whose memory was given away meanwhile has not.
+                self.vacate(one.run for one in let_in if not self._engine.resumer.is_bringing(one.run))
         finally:
             self._is_filling.discard(name)
         self._fill(name)
@@ -269,20 +180,29 @@ class Queues:
     async def _admitted(self, name: str) -> list[Queued]:
         """Give places to those whose turn it is, as far as the rate allows; return who they are."""
         let_in: list[Queued] = []
-        if name in self._timers:
-            return let_in
         source = self._sources[name]
         while len(let_in) < min(PAGE, self._engine.room) and (one := source.next()) is not None:
+            if self._is_too_early(name, one):
+                break
             line = self._lines[one.queue]
-            if line.queue.rate is not None:
-                token = TakeQueueToken(one.run, line.queue.rate)
-                wait: int = await self._engine.system.ref(line.queue.stream).ask(token)
-                if wait:
-                    self._look_again(name, wait)
-                    break
-            line.enter(one.run, one.partition)
-            let_in.append(one)
+            if line.queue.rate is None or one.is_back:
+                line.enter(one.run, one.partition)
+                let_in.append(one)
+            elif wait := await self._take_token(one, line.queue.rate):
+                self._look_again(name, wait)
+            elif line.waits(one.run):  # somebody may have taken the place meanwhile: it has its token, and is next
+                line.add(msgspec.structs.replace(one, is_back=True))
         return let_in
+
+    def _is_too_early(self, source: str, one: Queued) -> bool:
+        """Return whether a run that is next waits for the rate."""
+        return source in self._timers and not one.is_back
+
+    async def _take_token(self, one: Queued, limit: RateLimit) -> int:
+        """Take a token for a run; return the microseconds until there is one, if there is none."""
+        stream = self._lines[one.queue].queue.stream
+        wait: int = await self._engine.system.ref(stream).ask(TakeQueueToken(one.run, limit))
+        return wait
 
     def _look_again(self, name: str, wait: int) -> None:
         clock = self._engine.clock

@@ -113,8 +113,15 @@ class StepRecord(msgspec.Struct):
     """The child run."""
     is_given_up: bool = False
     """Whether the wait for the child was cancelled: what it comes to counts no more."""
+    past_pivot: bool = False
+    """Whether a person is asked before the code is told that the child failed."""
     won: int | None = None
     """The branch that won a race."""
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether it is a child that failed past a pivot, of which a person has not said that it failed."""
+        return self.past_pivot and self.progress == "failed"
 
 
 class Recording:
@@ -190,7 +197,7 @@ class Recording:
         used: set[str] = set()
         """Paths of branches in which something is kept."""
         for key, record in reversed(list(self.steps.items())):
-            is_over = record.progress in ("completed", "failed", "cancelled")
+            is_over = record.progress in ("completed", "failed", "cancelled") and not record.is_unsettled
             holds = record.what in ("branches", "timeout") and any(path.startswith(f"{key}.") for path in used)
             # Something kept that came after it in its branch shows that the code had gone on.
             if is_over or holds or record.branch in used:
@@ -235,6 +242,7 @@ class Recording:
                 record.progress, record.error_type, record.error = "failed", event.error_type, event.error
                 record.retryable, record.timed_out, record.micros = event.retryable, event.timed_out, event.micros
                 record.was_dispatched = event.dispatched
+                record.past_pivot = False  # of a child: a person has said so
             case StepCancelled():
                 record = self.steps[event.step]
                 record.before, record.progress = record.progress, "cancelled"
@@ -255,6 +263,7 @@ class Recording:
             case StepInDoubt():
                 record = self.steps[event.step]
                 record.in_doubt, record.stuck, record.attempt = True, event.stuck, event.attempt
+                record.past_pivot = bool(event.child)
             case StepNotDone():
                 record = self.steps[event.step]
                 record.in_doubt, record.known_not_done = False, True
@@ -386,6 +395,7 @@ class Recording:
             case ChildStarted() | ChildRefused():
                 what: Literal["child", "detached"] = "child" if event.is_awaited else "detached"
                 record = StepRecord(what, event.branch, event.workflow, at, digest=event.digest, run=event.run)
+                record.past_pivot = isinstance(event, ChildStarted) and event.past_pivot
                 self.steps[event.step] = record
                 if isinstance(event, ChildRefused):
                     record.progress, record.error_type, record.error = "failed", "RunConflictError", event.error

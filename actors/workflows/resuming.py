@@ -11,24 +11,26 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import structlog
 
 from perdure.actors.kernel.accounts import account_of
+from perdure.actors.kernel.logs import logger
 from perdure.actors.kernel.shell import Shell
 from perdure.actors.workflows.ancestry import Part, is_fork, read_ancestors
 from perdure.actors.workflows.commands import Note, ResumeRun
 from perdure.actors.workflows.driver import Driver
 from perdure.actors.workflows.events import RunStarted, RunSuspended
+from perdure.actors.workflows.lines import queued
 from perdure.actors.workflows.recording import Recording
 from perdure.actors.workflows.state import CLOSED, RunState, needs_solitude
+from perdure.actors.workflows.steering import is_to_run
 from perdure.store.codec import blob_hashes
 from perdure.store.errors import InternalError, LogClosedError, LogWriteError, PerdureError
-from perdure.store.records import Loaded, StreamId
+from perdure.store.records import Loaded, StreamId, stream_id
 
 if TYPE_CHECKING:
     from perdure.actors.workflows.engine import Engine
 
-_log = structlog.get_logger("perdure.runs")
+_log = logger("perdure.runs")
 
 
 class Prepared(msgspec.Struct, frozen=True, eq=False):
@@ -41,6 +43,8 @@ class Prepared(msgspec.Struct, frozen=True, eq=False):
     """Who asked for the run."""
     version: int
     """Of the stream, when it was read."""
+    started_at: int
+    """Microseconds."""
 
 
 class Resumer:
@@ -88,6 +92,10 @@ class Resumer:
         inherited = await self._inherited(loaded, blobs) if is_fork(loaded) else []
         return self._prepare(loaded, blobs, inherited)
 
+    def is_bringing(self, run: str) -> bool:
+        """Return whether a run is in memory, or is being resumed this moment."""
+        return self._engine.has(run) or stream_id(f"run/{run}") in self._coming
+
     def resume_soon(self, stream: StreamId) -> None:
         """Resume a run in the background."""
         self.spawn(self._resume(stream))
@@ -127,17 +135,30 @@ class Resumer:
             if one.stream not in left
         ]
         self._conclude([stream for stream, found in outcomes if found is None])
-        suspects = [
-            p for _, p in outcomes if isinstance(p, Prepared) and needs_solitude(p.shell.state, self._engine.life)
-        ]
-        ready = [p for _, p in outcomes if isinstance(p, Prepared) and p not in suspects]
-        await self._go_on(ready)
-        for one in suspects:  # they have their places in their queues, however long they wait to be alone
-            self._engine.queues.entered(one.shell.state.run, one.shell.state.place)
-        if suspects:
-            self._alone = self.spawn(self._one_by_one(suspects, after=self._alone))
+        let_on = [p for _, p in outcomes if isinstance(p, Prepared) and self._is_let_on(p)]
+        # Suspects keep their places in their queues, however long they wait to be alone.
+        suspects = [p for p in let_on if needs_solitude(p.shell.state, self._engine.life)]
+        try:
+            await self._go_on([p for p in let_on if p not in suspects])
+            if suspects:
+                self._alone = self.spawn(self._one_by_one(suspects, after=self._alone))
+        finally:
+            kept = {p.shell.stream for p in suspects} | left
+            runs = (stream.partition("/")[2] for stream in wanted if stream not in kept)
+            self._engine.queues.vacate([run for run in runs if not self._engine.has(run)])
         reasons = [(stream, p if isinstance(p, PerdureError) else None) for stream, p in outcomes]
         return reasons, [stream for stream in wanted if stream in left]
+
+    def _is_let_on(self, one: Prepared) -> bool:
+        """Return whether a run that is to go on may, as far as its queue says; if not, that lets it in later."""
+        state: RunState = one.shell.state
+        if state.place is None or not is_to_run(state, self._engine.clock.moment().now):
+            return True
+        waiting = queued(state.run, state.place, one.started_at, is_back=True)
+        if self._engine.queues.is_let_on(waiting):
+            return True
+        self._engine.system.directory.passivate(one.shell)
+        return False
 
     def _conclude(self, ended: Iterable[StreamId]) -> None:
         """Have runs that have ended and are open work settle what they still owe."""
@@ -161,7 +182,7 @@ class Resumer:
             given = self._engine.workflow(shell.state.workflow).decode_input(first.input)
             recording = Recording(decoded, inherited)
             recording.began_at = loaded.events[0].position
-            return Prepared(shell, recording, given, loaded.events[0].principal, loaded.version)
+            return Prepared(shell, recording, given, loaded.events[0].principal, loaded.version, loaded.events[0].at)
         except PerdureError as error:
             return error
 

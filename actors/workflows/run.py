@@ -5,7 +5,7 @@ Not here: the state that it decides on (`state.py`), and what an event makes of 
 
 from typing import Any
 
-from perdure.actors.kernel.messages import Command, Decision, Event, Index, Moment
+from perdure.actors.kernel.messages import Command, Decision, Index, Moment
 from perdure.actors.state.operations import shelf_or_empty
 from perdure.actors.state.shared_state import ChangeState, changed
 from perdure.actors.workflows.children import end_child, tell_parent
@@ -42,12 +42,12 @@ from perdure.actors.workflows.events import (
     RunBlocked,
     RunCancelled,
     RunCancelRequested,
-    RunFact,
     RunParked,
     RunResumed,
     RunStarted,
 )
 from perdure.actors.workflows.evolving import evolve
+from perdure.actors.workflows.failures import overdue
 from perdure.actors.workflows.mailbox import answer, receive
 from perdure.actors.workflows.pausing import unpause
 from perdure.actors.workflows.state import (
@@ -63,7 +63,7 @@ from perdure.actors.workflows.state import (
     untold_parent,
     view,
 )
-from perdure.actors.workflows.steering import PAUSED, is_held, report_interrupted, steer
+from perdure.actors.workflows.steering import PAUSED, is_held, is_too_late, report_interrupted, steer
 from perdure.actors.workflows.subscriptions import find
 from perdure.store.errors import InternalError
 from perdure.store.records import StreamId
@@ -90,7 +90,9 @@ class RunBehavior:
             _check_is_here(state, command)
         match command:
             case Note(fact=fact):
-                return _note(state, fact)
+                if state.status in CLOSED:
+                    raise NotOpenError(run=state.run, status=state.status)
+                return Decision((fact,), None)
             case EndRun() | EndChild() | TellParent() | TellEntry():
                 return _link(state, command, moment)
             case WriteState(fact=fact, change=change):
@@ -126,9 +128,7 @@ class RunBehavior:
             case _:
                 raise InternalError(detail=f"a run does not understand {type(command).__name__}")
 
-    def evolve(self, state: RunState, event: Event) -> RunState:
-        """Return the state after *event*."""
-        return evolve(state, event)
+    evolve = staticmethod(evolve)
 
     def index(self, state: RunState) -> Index:
         """Return whether the run is open work, when it wakes and what it waits on."""
@@ -142,11 +142,6 @@ def _born(state: RunState) -> RunState:
     if state.status == "unborn":
         raise UnknownRunError(run=state.run)
     return state
-
-
-def _note(state: RunState, fact: RunFact) -> Decision[None]:
-    _check_takes_facts(state)
-    return Decision((fact,), None)
 
 
 def _check_takes_facts(state: RunState) -> None:
@@ -211,6 +206,8 @@ def _resume(state: RunState, life: int, moment: Moment) -> Decision[bool]:
         return Decision((RunParked(state.deadline, PAUSED),) if is_laid_down else (), reply=False)
     if state.status in CLOSED or state.status == "unborn" or state.error_type == "poison":
         return Decision((), reply=False)
+    if is_too_late(state, moment.now):
+        return Decision((overdue(state.run),), reply=False, effects=(Interrupt(), Conclude()))
     may_have_killed = is_suspect(state, life)
     if may_have_killed and state.was_alone:
         steps = ", ".join(state.suspects)

@@ -134,9 +134,9 @@ class Saga:
     def pivot(self) -> None:
         """Pass the point of no return: what follows in the block is brought to its end, and nothing is undone.
 
-        From here on a step in the block that fails for good is not raised: the run waits, in need of attention, until a
-        person settles it; only `settle_failed` raises. A cancel, or the deadline, takes effect after the block. What is
-        no call is raised as ever: that a child run failed, that a signal or an answer does not come in time.
+        From here on a step or an awaited child run in the block that fails for good is not raised: the run waits, in
+        need of attention, until a person settles it; only `settle_failed` raises. A cancel, or the deadline, takes
+        effect after the block. That a signal or an answer does not come in time is raised: the code set that limit.
 
         Raises:
             UsageError: the saga is not open, is past its pivot, or was opened by another branch.

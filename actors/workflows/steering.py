@@ -33,6 +33,17 @@ def is_held(state: "RunState", now: int) -> bool:
     return state.deadline is None or state.deadline > now
 
 
+def is_too_late(state: "RunState", now: int) -> bool:
+    """Return whether a run's deadline passed before its turn came: it fails, and its code never runs."""
+    is_new = state.status == "queued" and not state.retries
+    return is_new and state.deadline is not None and state.deadline <= now
+
+
+def is_to_run(state: "RunState", now: int) -> bool:
+    """Return whether a resume of an open run has its code run."""
+    return not is_held(state, now) and not is_too_late(state, now) and state.error_type != "poison"
+
+
 def steer(
     state: "RunState", command: PauseRun | UnpauseRun | RetryRun, moment: Moment
 ) -> Decision[bool] | Decision[None]:

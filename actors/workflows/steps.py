@@ -10,8 +10,8 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import structlog
 
+from perdure.actors.kernel.logs import logger
 from perdure.actors.kernel.shell import Shell
 from perdure.actors.tools.context import ToolContext, call_deadline
 from perdure.actors.tools.definition import Done
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from perdure.actors.workflows.driver import Driver
     from perdure.actors.workflows.endings import Verdict
 
-_log = structlog.get_logger("perdure.runs")
+_log = logger("perdure.runs")
 
 
 async def begin_step(driver: "Driver", branch: Branch, call: StepCall, shell: Shell | None) -> "Done | Step":
@@ -115,13 +115,13 @@ class Step:
 
     # Intent
 
-    async def _start(self) -> Asked:
+    def _start(self) -> Coroutine[Any, Any, Asked]:
         call = self._call
         started = StepStarted(
             call.key, self._progress.branch.path, call.kind, call.tool.name, call.effect,
             msgspec.Raw(call.arguments), call.digest, call.undoes, call.stuck == "pivot",
         )  # fmt: skip
-        return await self._entrance.ask(started)
+        return self._entrance.ask(started)
 
     async def _go_on(self, record: StepRecord) -> Done | Asked:
         if record.stuck:
@@ -153,6 +153,7 @@ class Step:
 
     def _context(self) -> ToolContext:
         call, driver, progress = self._call, self._driver, self._progress
+        timeout, end = call.timeout, None if call.must_end else driver.deadline
         return ToolContext(
             progress.call_id,
             call.tool.name,
@@ -160,7 +161,7 @@ class Step:
             progress.attempt,
             driver.run_id,
             trajectory=driver.conversation,
-            deadline=call_deadline(progress.now, call.timeout, None if call.must_end else driver.deadline),
+            deadline=None if timeout is None and end is None else call_deadline(progress.now, timeout, end),
             principal=driver.principal,
         )
 

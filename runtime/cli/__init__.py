@@ -8,54 +8,19 @@ from collections.abc import Sequence
 
 import click
 
-from perdure.runtime.cli.artifacts import artifacts
-from perdure.runtime.cli.breakers import breakers
-from perdure.runtime.cli.checking import check
-from perdure.runtime.cli.conversations import checkpoints, conversations
-from perdure.runtime.cli.entries import entries, trigger
+from perdure.runtime.cli.commands import Commands, unloaded
 from perdure.runtime.cli.exits import EXPLAINED, Exit, Failure, code_of
-from perdure.runtime.cli.goals import goal, goals
-from perdure.runtime.cli.logs import log, tail
-from perdure.runtime.cli.output import print_line, printable
-from perdure.runtime.cli.people import answer, questions, signal
-from perdure.runtime.cli.publishing import publish
-from perdure.runtime.cli.queues import queues
-from perdure.runtime.cli.reading import ps, show
-from perdure.runtime.cli.runs import resume, run
-from perdure.runtime.cli.schedules import schedules
-from perdure.runtime.cli.servers import executor_server, sandbox_server, tool_server
-from perdure.runtime.cli.serving import serve
-from perdure.runtime.cli.slots import slots
-from perdure.runtime.cli.starting import start
-from perdure.runtime.cli.state import state
-from perdure.runtime.cli.steering import fork, pause, retry
-from perdure.runtime.cli.subscriptions import dead_letters, redrive, subscriptions
-from perdure.runtime.cli.tools import tools
-from perdure.runtime.cli.upkeep import doctor, verify
-from perdure.runtime.cli.verdicts import cancel, settle
+from perdure.runtime.cli.output import print_line
+from perdure.runtime.cli.streams import is_unwritable, prepare
 from perdure.store.errors import PerdureError
+from perdure.store.wording import brief, printable
 
-_COMMANDS = (
-    run, start, resume, serve, ps, show, log, tail,
-    signal, trigger, publish, questions, answer, settle, cancel, pause, retry, fork,
-    checkpoints, conversations, entries, queues, subscriptions, dead_letters, redrive, schedules, state, goals, goal,
-    tools, breakers, slots, artifacts, check, verify, doctor, tool_server, executor_server, sandbox_server,
-)  # fmt: skip
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code.value:<4} {text}" for code, text in EXPLAINED.items())
 
 
-class _InOrder(click.Group):
-    """Lists its commands as they are used, not by name."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order of their adding."""
-        del ctx
-        return list(self.commands)
-
-
 @click.group(
-    cls=_InOrder,
-    commands={command.name or "": command for command in _COMMANDS},
+    cls=Commands,
+    commands=unloaded(),
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -77,16 +42,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _call(arguments: Sequence[str] | None) -> int:
+    prepare()
+    stdout = sys.stdout
     try:
         code = perdure.main(args=arguments, prog_name="perdure", standalone_mode=False)
     except click.ClickException as error:
         _say(error)
         return error.code if isinstance(error, Failure) else error.exit_code
     except PerdureError as error:
-        print_line(f"error: {printable(str(error))}", "red", error=True)
+        print_line(f"error: {brief(printable(str(error)))}", "red", error=True)
         return code_of(error)
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
+    except UnicodeEncodeError as error:
+        if not all("\ud800" <= sign <= "\udfff" for sign in error.object[error.start : error.end]):
+            raise
+        print_line("error: what stands on the command line is no text: it has bytes that are no UTF-8", error=True)
+        return Exit.USAGE
+    except OSError as error:
+        if not is_unwritable(error):
+            raise
+        print_line(f"error: stdout cannot be written to: {error.strerror}", "red", error=True)
+        return Exit.FAILED
+    except SystemExit:
+        if sys.stdout is stdout:  # click puts another in its place when nobody reads it any more
+            raise
+        return Exit.UNREAD
     return code if isinstance(code, int) else Exit.OK
 
 
@@ -97,5 +78,5 @@ def _say(error: click.ClickException) -> None:
     hint = ""
     if isinstance(error, click.UsageError) and error.ctx is not None:
         hint = f" (see {error.ctx.command_path} --help)"
-    message = printable(error.format_message()).removesuffix(".")
+    message = brief(printable(error.format_message()).removesuffix("."))
     print_line(f"error: {message}{hint}", "red", error=True)

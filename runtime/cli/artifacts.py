@@ -29,7 +29,6 @@ from perdure.runtime.cli.output import (
     print_json,
     print_line,
     print_table,
-    printable,
     size,
 )
 from perdure.runtime.cli.slot_standing import TRAJECTORY_PREFIX, read_slots
@@ -41,6 +40,7 @@ from perdure.runtime.serving.payloads import (
 )
 from perdure.store.reader import LogReader
 from perdure.store.records import Query, StreamId
+from perdure.store.wording import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R", ArtifactReadResponsePayload, ArtifactListResponsePayload, ArtifactArchiveResponsePayload)

@@ -15,11 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from perdure.runtime.cli.facts import ENDS, RUN_PREFIX, facts_of
-from perdure.runtime.cli.output import STYLES, age, count, duration, printable
+from perdure.runtime.cli.output import STYLES, age, count, duration
 from perdure.runtime.cli.progress import Progress
 from perdure.runtime.questions import Questions
 from perdure.store.errors import PerdureError
 from perdure.store.records import Recorded
+from perdure.store.wording import printable
 
 if TYPE_CHECKING:
     from perdure.runtime.app import Runtime

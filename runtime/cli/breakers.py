@@ -22,7 +22,7 @@ from perdure.runtime.cli.fleet import (
 )
 from perdure.runtime.cli.folding import events_of
 from perdure.runtime.cli.forcing import AFTER, OPERATORS
-from perdure.runtime.cli.options import db_option, json_option
+from perdure.runtime.cli.options import LogFile, db_option, json_option
 from perdure.runtime.cli.output import (
     Column,
     clock_time,
@@ -124,9 +124,7 @@ def _turn_object(event: Recorded) -> dict[str, Any]:
     invoke_without_command=True,
     short_help="List circuits; open, close, disable or simulate them.",
 )
-@click.option(
-    "--db", type=click.Path(path_type=Path), envvar="PERDURE_DB", show_envvar=True, metavar="FILE", help="The log."
-)
+@click.option("--db", type=LogFile(), envvar="PERDURE_DB", show_envvar=True, metavar="FILE", help="The log.")
 @click.option("--all", "everything", is_flag=True, help="Closed circuits of conversations, too.")
 @json_option
 @click.pass_context

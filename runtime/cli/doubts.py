@@ -15,7 +15,6 @@ from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.finding import find_trajectory
 from perdure.runtime.cli.folding import streams_of
 from perdure.runtime.cli.output import Column, clock_time, iso, print_json, print_line, print_table, short_id
-from perdure.runtime.cli.owner import act
 from perdure.runtime.cli.slot_standing import TRAJECTORY_PREFIX, what_runs
 from perdure.store.reader import LogReader
 from perdure.store.records import StreamId
@@ -107,6 +106,8 @@ def settle_call(verdict: CallVerdict, db: Path, *, as_json: bool) -> None:
     Raises:
         Failure: the log's owner cannot be asked from here, the call is not in doubt, or nothing says why.
     """
+    from perdure.runtime.cli.owner import act  # noqa: PLC0415 - it brings the runtime, which `ps` is quicker without
+
     if not verdict.because.strip():
         raise Failure("say how you know, --because TEXT: whoever reads the log will ask", Exit.USAGE)
     with LogReader.open(db) as reader:

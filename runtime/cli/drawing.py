@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import msgspec
 
-from perdure.actors.workflows.defined.model import defined_by
 from perdure.runtime.cli.facts import ENDS, RUN_PREFIX
 from perdure.runtime.cli.outcomes import Step
 from perdure.runtime.cli.output import (
@@ -21,7 +20,6 @@ from perdure.runtime.cli.output import (
     print_json,
     print_line,
     print_table,
-    printable,
     shorten,
     size,
 )
@@ -29,6 +27,7 @@ from perdure.runtime.cli.standing import ATTENTION, Standing
 from perdure.runtime.cli.timeline import Timeline
 from perdure.store.reader import LogReader
 from perdure.store.records import Query, StreamSummary
+from perdure.store.wording import printable
 
 _BRANCHES: Final = 8
 """Branches of one gather or map that are drawn unless all are asked for; those with something notable come first."""
@@ -100,6 +99,8 @@ def _head(timeline: Timeline, standing: Standing, now: int) -> Iterator[tuple[st
 
 def _asked(timeline: Timeline) -> tuple[str, msgspec.Raw]:
     """Return what is run and with what; of a definition, which its run carries along, only what kind it is."""
+    from perdure.actors.workflows.defined.model import defined_by  # noqa: PLC0415 - only `show` asks, and `ps` draws too
+
     given = msgspec.json.decode(timeline.input)
     definition = defined_by(timeline.workflow, given)
     if definition is None:

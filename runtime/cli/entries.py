@@ -16,10 +16,11 @@ from perdure.runtime.cli.folding import Fold
 from perdure.runtime.cli.hosting import check_log
 from perdure.runtime.cli.loading import read_json
 from perdure.runtime.cli.options import db_option, json_option, who_option
-from perdure.runtime.cli.output import Column, print_json, print_line, print_table, printable
+from perdure.runtime.cli.output import Column, print_json, print_line, print_table
 from perdure.runtime.cli.owner import ask_owner
 from perdure.store.reader import LogReader
 from perdure.store.records import StreamId
+from perdure.store.wording import printable
 
 _PREFIX: Final = "entry-point/"
 _NAMES: Final = "SELECT name FROM streams WHERE kind = 'entry-point' ORDER BY name"
@@ -64,7 +65,7 @@ def trigger(  # noqa: PLR0913 - one parameter an option
     found = cast("dict[str, Any]", given)
     acted = ask_owner(
         db,
-        lambda rt: rt.trigger(
+        lambda rt: rt.entry_points.trigger(
             entry, found, correlation_id=correlation, id=run_id, conversation=conversation, priority=priority, who=who
         ),
         "start its runs",

@@ -1,5 +1,6 @@
 """How single events look: a line for people, an object for programs."""
 
+import re
 import sys
 from shutil import get_terminal_size
 from typing import Any, Final
@@ -8,15 +9,20 @@ import click
 import msgspec
 from rich.text import Text
 
-from perdure.runtime.cli.output import clock_time, console, is_terminal, iso, print_json, printable
+from perdure.runtime.cli.output import clock_time, console, is_terminal, iso, print_json
 from perdure.store.records import Recorded
+from perdure.store.wording import printable
 
 _NOISE: Final = frozenset({"digest", "branch", "life", "generation", "at", "counts"})
 """Fields that a person who reads the log does not look for; `--json` has them."""
-_TIMES: Final = frozenset({"due", "until", "retry_at", "wake_at", "deadline", "full_at"})
-"""Fields in microseconds since 1970; without their date when that is the event's."""
-_COUNTS: Final = frozenset({"events-handled", "events-delivered"})
-"""Types whose `until` is no time: a position, or a number of events."""
+_TIMES: Final = frozenset(
+    {"due", "until", "retry_at", "wake_at", "deadline", "full_at", "expires_at", "anchor", "since", "first", "last",
+     "at"}
+)  # fmt: skip
+"""Fields that are times, also within others, where their value is one; without their date when that is the event's."""
+_EARLIEST, _LATEST = 10**14, 10**17
+"""In microseconds since 1970, from 1973 on: what is less is a position or a count, or an application's milliseconds."""
+_WITHIN: Final = re.compile(rf'"({"|".join(sorted(_TIMES))})":(\d{{15,17}})(?=[,}}])')
 _ID_LENGTH: Final = 36
 _WIDE: Final = 120
 _COLOURS: Final = (
@@ -63,8 +69,7 @@ def summary(event: Recorded) -> str:
         fields = msgspec.json.decode(event.data, type=dict[str, msgspec.Raw])
     except msgspec.MsgspecError:
         return event.data
-    times: frozenset[str] = frozenset() if event.type in _COUNTS else _TIMES
-    parts = [_part(name, bytes(value), event.at, times) for name, value in fields.items() if name not in _NOISE]
+    parts = [_part(name, bytes(value), event.at) for name, value in fields.items() if name not in _NOISE]
     if event.blobs is not None:
         parts.append(f"blobs={event.blobs}")
     if event.principal is not None:
@@ -72,15 +77,23 @@ def summary(event: Recorded) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _part(name: str, value: bytes, at: int, times: frozenset[str]) -> str:
+def _part(name: str, value: bytes, at: int) -> str:
     if value == b"null":
         return ""
-    if name in times and value.isdigit():
-        return f"{name}={clock_time(int(value), now=at, precise=True).replace(' ', 'T')}"
+    if name in _TIMES and value.isdigit():
+        return f"{name}={_time(value.decode(), at)}"
     if value.startswith(b'"'):
         text: str = msgspec.json.decode(value)
         return text if name == "step" else f"{name}={text if text and ' ' not in text else value.decode()}"
-    return f"{name}={value.decode()}"
+    told = _WITHIN.sub(lambda found: f'"{found[1]}":{_time(found[2], at)}', value.decode())
+    return f"{name}={told}"
+
+
+def _time(number: str, at: int) -> str:
+    """Return a number of microseconds as everybody reads it, and any other number as it is."""
+    if not _EARLIEST <= int(number) < _LATEST:
+        return number
+    return clock_time(int(number), now=at, precise=True).replace(" ", "T")
 
 
 def event_object(event: Recorded) -> dict[str, Any]:

@@ -35,6 +35,8 @@ class Exit(IntEnum):
     """Nothing failed, and open runs wait: for a time, or for code that the file does not have."""
     INTERRUPTED = 130
     """Ctrl-C: what was going on is in the log."""
+    UNREAD = 141
+    """Who read stdout has left, as `head` does: what was asked for is done as far as it was written."""
     TERMINATED = 143
     """SIGTERM: the same."""
 
@@ -47,6 +49,7 @@ EXPLAINED: Final = {
     Exit.RUN: "a run or a command in a slot failed, was cancelled, is blocked or needs a person",
     Exit.WAITS: "nothing failed, but open runs still wait",
     Exit.INTERRUPTED: "left with Ctrl-C (143: with SIGTERM); what was going on is in the log",
+    Exit.UNREAD: "nobody reads stdout any more, as behind `| head`",
 }
 """One line each, for `perdure --help`."""
 

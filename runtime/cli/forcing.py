@@ -14,10 +14,11 @@ from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.fleet import TOOL_PREFIX, check_known
 from perdure.runtime.cli.folding import newest
 from perdure.runtime.cli.options import db_option, json_option, login
-from perdure.runtime.cli.output import print_json, print_line, printable
+from perdure.runtime.cli.output import print_json, print_line
 from perdure.runtime.cli.owner import act
 from perdure.store.reader import LogReader
 from perdure.store.records import StreamId
+from perdure.store.wording import printable
 
 AFTER: Final[dict[str, str]] = {"open": "forced open", "closed": "closed", "disabled": "disabled", "auto": "closed"}
 """What a circuit is after an operator's word."""

@@ -14,9 +14,9 @@ import structlog
 from perdure.actors.workflows.queue import Queue
 from perdure.runtime.app import Runtime
 from perdure.runtime.cli.loading import Application
-from perdure.runtime.cli.output import printable
 from perdure.runtime.settings import Settings
 from perdure.store.reader import LogReader
+from perdure.store.wording import printable
 
 _QUIET: Final = frozenset({"perdure.recovery"})
 """Loggers whose warnings the commands say better themselves."""

@@ -18,7 +18,7 @@ from perdure.runtime.cli.facts import RUN_PREFIX, run_of
 from perdure.runtime.cli.finding import find_run
 from perdure.runtime.cli.folding import events_of
 from perdure.runtime.cli.options import Moment, Number, db_option, json_option
-from perdure.runtime.cli.output import Column, print_json, print_table
+from perdure.runtime.cli.output import Column, print_bytes, print_json, print_table
 from perdure.store.reader import LogReader
 from perdure.store.records import Query, Recorded, StreamId, StreamSummary, stream_id
 
@@ -107,7 +107,7 @@ def _print_blob(reader: LogReader, sha256: str) -> None:
     value = reader.blob(sha256.lower())
     if value is None:
         raise Failure(f"the log has no value of the hash {sha256}", Exit.USAGE)
-    click.echo(value, nl=False)
+    print_bytes(value)
 
 
 def _events(reader: LogReader, filters: Filters) -> Iterator[Recorded]:

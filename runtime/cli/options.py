@@ -10,6 +10,8 @@ from typing import Any, Final, TypeVar
 import click
 
 from perdure.runtime.cli.exits import Exit, Failure
+from perdure.store.errors import StoreError, UsageError
+from perdure.store.location import check_file, checked_path
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,6 +42,21 @@ class Moment(click.ParamType[int]):
             self.fail(f"{value!r} is no time: write 2026-11-21T08:15:02, or how long ago: 90s, 10m, 2h, 3d", param, ctx)
 
 
+class LogFile(click.Path):
+    """The path of a log, or of one that can be made; what it cannot be is said before anything is done."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        try:
+            check_file(checked_path(value))
+        except (StoreError, UsageError) as error:
+            self.fail(str(error), param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class Number(click.IntRange):
     """A whole number; one that is larger than any position, or any count, stands for the largest."""
 
@@ -55,7 +72,7 @@ def _micros(moment: datetime) -> int:
 def db_option(function: F) -> F:
     """Add `--db`, which must be given."""
     return click.option(
-        "--db", type=click.Path(path_type=Path, dir_okay=True), required=True, envvar="PERDURE_DB", show_envvar=True,
+        "--db", type=LogFile(), required=True, envvar="PERDURE_DB", show_envvar=True,
         metavar="FILE", help="The log.",
     )(function)  # fmt: skip
 

@@ -20,6 +20,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from perdure.store.wording import harmless, harmless_json, printable
+
 STYLES: Final = {
     "running": "cyan", "in flight": "cyan", "retrying": "yellow", "sleeping": "blue", "queued": "blue", "due": "blue",
     "suspended": "blue", "interrupted": "yellow", "cancelling": "yellow", "in doubt": "bold magenta",
@@ -44,9 +46,6 @@ _UNITS: Final = (("d", 86_400, "h", 3_600), ("h", 3_600, "min", 60), ("min", 60,
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST: Final = (datetime(9999, 12, 30, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 """What comes after it in a log, such as a limit that means for ever, has no date that could be shown."""
-_CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {
-    ord("\n"): " ↵ ", ord("\t"): " ", 0x202A: "\\u202a", 0x202B: "\\u202b", 0x202D: "\\u202d", 0x202E: "\\u202e",
-}  # fmt: skip
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -78,11 +77,6 @@ def is_terminal(stream: TextIO) -> bool:
 def console(stream: TextIO | None = None) -> Console:
     """Return a console on *stream*, stdout when left out."""
     return Console(file=stream or sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=False)
-
-
-def printable(text: str) -> str:
-    """Return *text* on one line, with its control characters made visible."""
-    return text.translate(_CONTROL)
 
 
 def short_id(run: str) -> str:
@@ -167,8 +161,8 @@ def _span(span: Span) -> Iterator[Text]:
 
 
 def print_line(text: str, style: str = "", *, error: bool = False) -> None:
-    """Print one line as it is, in colour on a terminal."""
-    stream = sys.stderr if error else sys.stdout
+    """Print one line, or several, in colour on a terminal."""
+    stream, text = sys.stderr if error else sys.stdout, harmless(text)
     if is_terminal(stream):
         console(stream).print(Text(text, style=style), soft_wrap=True)
     else:
@@ -194,7 +188,8 @@ def print_bytes(data: bytes) -> None:
 
 def print_json(value: Any, stream: TextIO | None = None) -> None:
     """Print one object on one line, at once; on stdout when *stream* is left out."""
-    click.echo(msgspec.json.encode(value).decode(), file=stream)
+    text = msgspec.json.encode(value).decode()
+    click.echo(harmless_json(text) if is_terminal(stream or sys.stdout) else text, file=stream)
 
 
 class _ToStderr(TextIOBase):
@@ -219,8 +214,9 @@ def aside() -> Generator[TextIO]:
 
 def print_result(text: str) -> None:
     """Print a JSON text: laid out for people on a terminal, on one line elsewhere."""
-    pretty = msgspec.json.format(text, indent=2 if is_terminal(sys.stdout) else -1)
-    click.echo(pretty)
+    on = is_terminal(sys.stdout)
+    pretty = msgspec.json.format(text, indent=2 if on else -1)
+    click.echo(harmless_json(pretty) if on else pretty)
 
 
 def now_micros() -> int:

@@ -29,7 +29,7 @@ from perdure.runtime.cli.output import (
     print_table,
     short_id,
 )
-from perdure.runtime.cli.standing import ATTENTION, Standing, read_owner, read_run, read_runs
+from perdure.runtime.cli.standing import ATTENTION, Standing, read_newest_runs, read_owner, read_run
 from perdure.store.reader import LogReader
 
 _LOST: Final = """
@@ -45,13 +45,13 @@ AND data->>'$.effect' = 'irreversible'
 @click.option("--limit", default=1000, show_default=True, type=Number(min=1), help="List at most so many.")
 @json_option
 def ps(*, db: Path, attention: bool, everything: bool, limit: int, as_json: bool) -> None:
-    """List open runs, what each of them waits for, and who owns the log.
+    """List open runs, the newest first, what each of them waits for, and who owns the log.
 
     With --attention also the calls in slots of which nobody knows what became of them.
     """
     now = now_micros()
     with LogReader.open(db) as reader:
-        runs = read_runs(reader, only_open=not everything, now=now)
+        runs = read_newest_runs(reader, only_open=not everything, now=now)
         wanted = islice((run for run in runs if not attention or run.status in ATTENTION), limit)
         if as_json:
             for run in wanted:

@@ -15,7 +15,7 @@ from perdure.actors.triggers.kinds import Schedule, in_words
 from perdure.actors.triggers.schedule import ScheduleBehavior, ScheduleState
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.folding import Fold
-from perdure.runtime.cli.options import db_option, json_option, who_option
+from perdure.runtime.cli.options import LogFile, db_option, json_option, who_option
 from perdure.runtime.cli.output import (
     Column,
     clock_time,
@@ -25,12 +25,12 @@ from perdure.runtime.cli.output import (
     print_json,
     print_line,
     print_table,
-    printable,
 )
 from perdure.runtime.cli.owner import act, ask_owner
 from perdure.runtime.cli.standing import read_owner
 from perdure.store.reader import LogReader
 from perdure.store.records import StreamId
+from perdure.store.wording import printable
 
 _PREFIX: Final = "schedule/"
 _NAMES: Final = "SELECT name FROM streams WHERE kind = 'schedule' ORDER BY name"
@@ -42,9 +42,7 @@ _COLUMNS: Final = (
 
 
 @click.group(invoke_without_command=True, short_help="Show the schedules; pause, resume or fire one.")
-@click.option(
-    "--db", type=click.Path(path_type=Path), envvar="PERDURE_DB", show_envvar=True, metavar="FILE", help="The log."
-)
+@click.option("--db", type=LogFile(), envvar="PERDURE_DB", show_envvar=True, metavar="FILE", help="The log.")
 @json_option
 @click.pass_context
 def schedules(ctx: click.Context, *, db: Path | None, as_json: bool) -> None:

@@ -21,7 +21,7 @@ from perdure.runtime.app import Runtime
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.hosting import log_to_stderr
 from perdure.runtime.cli.loading import load
-from perdure.runtime.cli.options import db_option, json_option
+from perdure.runtime.cli.options import LogFile, db_option, json_option
 from perdure.runtime.cli.output import aside, print_json
 from perdure.runtime.cli.stopping import Stop
 from perdure.runtime.sandbox.backend import Backend
@@ -69,9 +69,7 @@ def _listening_options(port: int) -> Callable[[F], F]:
 
 @click.command("tool-server", short_help="Serve the tools of a file to executors elsewhere.")
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE.py")
-@click.option(
-    "--db", type=click.Path(path_type=Path), envvar="PERDURE_DB", show_envvar=True, metavar="FILE", help="The log."
-)
+@click.option("--db", type=LogFile(), envvar="PERDURE_DB", show_envvar=True, metavar="FILE", help="The log.")
 @_listening_options(9002)
 @click.option(
     "--max-concurrency", type=click.IntRange(min=1), metavar="N",

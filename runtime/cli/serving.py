@@ -30,6 +30,7 @@ from perdure.runtime.cli.stopping import Stop
 from perdure.runtime.serving.access import is_loopback
 from perdure.runtime.serving.extra import serve_extra
 from perdure.store.errors import UsageError
+from perdure.store.location import to_write
 from perdure.store.records import Query
 
 if TYPE_CHECKING:
@@ -124,12 +125,23 @@ async def _serve(
         if not is_local and (unsigned := [route.path for route in rt.webhooks.routes if route.secret is None]):
             text = f"{at[0]} can be reached from other machines, and webhook {unsigned[0]} is not signed"
             raise UsageError(f"{text}: give it a secret, or listen on 127.0.0.1")
+        to_write(rt.path)  # what can be no log is said before anybody is let in
+        if missing := missing_in(application, rt):
+            _log.warning(missing)
         api = rt.http_api(tokens, hosts=hosts, webhooks=rt.settings.webhook_port is None)
         api.logs_requests = True
         bound: socket.socket = bind(*at)
         async with serving(api, bound) as url:
             served = Served(application, rt, api, url, stop, stdout, as_json, asyncio.Event())
             return await _run(served)
+
+
+def missing_in(application: Application, rt: Runtime) -> str | None:
+    """Return what to say of a file with nothing to serve; None where there is something."""
+    if rt.workflows or rt.tools or rt.webhooks.routes:
+        return None
+    how = "@workflow, @tool, EntryPoint(…) as values of its variables, or def runtime(db) -> Runtime"
+    return f"{application.path} has nothing to serve: no workflow, no tool, no webhook. Write {how}"
 
 
 async def _run(served: Served) -> Exit:

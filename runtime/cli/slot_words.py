@@ -17,13 +17,14 @@ from perdure.runtime.app import Runtime
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.machines import backend_of, machine_options, on_slots
 from perdure.runtime.cli.options import db_option, json_option, who_option
-from perdure.runtime.cli.output import print_json, print_line, print_text, printable
+from perdure.runtime.cli.output import print_json, print_line, print_text
 from perdure.runtime.cli.owner import act, ask_owner
 from perdure.runtime.cli.slot_standing import read_slot
 from perdure.runtime.reach import Reach
 from perdure.runtime.sandbox.opening import PROCESS, kind_of
 from perdure.runtime.sandbox.operating import run_in_slot
 from perdure.store.reader import LogReader
+from perdure.store.wording import printable
 
 
 @click.command("quarantine", short_help="Give a slot to nobody until it was reset.")

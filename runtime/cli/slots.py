@@ -14,7 +14,7 @@ import msgspec
 from perdure.actors.slots.slot import NOBODY
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.folding import events_of
-from perdure.runtime.cli.options import db_option, json_option
+from perdure.runtime.cli.options import LogFile, db_option, json_option
 from perdure.runtime.cli.output import (
     Column,
     clock_time,
@@ -152,9 +152,7 @@ def _turn_object(event: Recorded, calls: int | None) -> dict[str, Any]:
     invoke_without_command=True,
     short_help="List slots; look into one, empty it, take it out of use.",
 )
-@click.option(
-    "--db", type=click.Path(path_type=Path), envvar="PERDURE_DB", show_envvar=True, metavar="FILE", help="The log."
-)
+@click.option("--db", type=LogFile(), envvar="PERDURE_DB", show_envvar=True, metavar="FILE", help="The log.")
 @click.option("--all", "everything", is_flag=True, help="Slots that are gone, too.")
 @json_option
 @click.pass_context

@@ -43,14 +43,20 @@ WAITS: Final[dict[str | None, str]] = {
 _TURNS: Final = msgspec.json.encode(
     ["run-started", "run-resumed", "run-suspended", "run-parked", "run-blocked", "run-retried", *sorted(ENDS)]
 ).decode()
-# Per run: its first event, its last turn, and counts; payloads of steps are not read. `streams` names the runs.
+# Per run: its first event, its last turn, and counts; payloads of steps are not read. `streams` names the runs. The end
+# of a child past a pivot, of which a person is asked, is none, and the next one of its step is no other step.
 _RUNS: Final = """
 WITH seen AS (
     SELECT stream,
            max(iif(type IN (SELECT value FROM json_each(:turns)), version, 0)) AS turn,
            sum(type IN ('step-completed', 'step-failed', 'step-cancelled', 'child-ended')
-               OR type = 'child-started' AND NOT data->>'$.is_awaited') AS done,
-           sum(type IN ('step-started', 'child-started')) AS started,
+               OR type = 'child-started' AND NOT data->>'$.is_awaited')
+           - sum(type = 'step-in-doubt' AND ifnull(data->>'$.child', '') <> '') AS done,
+           sum(type IN ('step-started', 'child-started'))
+           - sum(type = 'step-not-done' AND data->>'$.step' IN (
+               SELECT doubt.data->>'$.step' FROM log AS doubt
+               WHERE doubt.stream = log.stream AND doubt.type = 'step-in-doubt' AND doubt.data->>'$.child' <> ''
+           )) AS started,
            sum(type = 'step-in-doubt') AS doubts,
            max(type = 'run-cancel-requested') AS is_cancelled,
            sum(type NOT IN ('run-paused', 'run-unpaused')) AS events
@@ -65,8 +71,16 @@ SELECT seen.stream, first.data->>'$.workflow', last.type, last.at,
 FROM seen
 JOIN log AS first ON first.stream = seen.stream AND first.version = 1
 JOIN log AS last ON last.stream = seen.stream AND last.version = seen.turn
-ORDER BY seen.stream
 """
+
+
+_ROWS: Final = "SELECT id, name, kind, version, is_open, wake_at, waits_on, first_at, last_at FROM streams"
+# A stream's id is its number in the order of beginning. Open runs are found by their partial index and sorted, which
+# costs as much as there are of them; all runs are met from the end of the table, which costs a page.
+_NEWEST_OPEN: Final = f"""{_ROWS} INDEXED BY streams_open
+WHERE is_open AND name >= 'run/' AND name < 'run0' AND id < ?1 ORDER BY id DESC LIMIT ?2"""
+_NEWEST: Final = f"{_ROWS} NOT INDEXED WHERE kind = 'run' AND id < ?1 ORDER BY id DESC LIMIT ?2"
+_AFTER_ALL: Final = 2**63 - 1
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -110,6 +124,19 @@ def read_runs(reader: LogReader, *, only_open: bool, now: int) -> Iterator[Stand
         after = page[-1].stream
 
 
+def read_newest_runs(reader: LogReader, *, only_open: bool, now: int) -> Iterator[Standing]:
+    """Yield the runs, the one that was started last first."""
+    owner, before = read_owner(reader), _AFTER_ALL
+    query = _NEWEST_OPEN if only_open else _NEWEST
+    while rows := list(reader.sql(query, (before, PAGE)).rows):
+        yield from _standings(reader, [_summary(*row) for _, *row in rows], owner, now)
+        before = rows[-1][0]
+
+
+def _summary(name: str, kind: str, version: int, is_open: int, *times: Any) -> StreamSummary:
+    return StreamSummary(StreamId(name), kind, version, bool(is_open), *times)
+
+
 def read_run(reader: LogReader, stream: StreamSummary, *, now: int) -> Standing:
     """Return how one run stands."""
     return next(_standings(reader, [stream], read_owner(reader), now))
@@ -118,7 +145,9 @@ def read_run(reader: LogReader, stream: StreamSummary, *, now: int) -> Standing:
 def _standings(reader: LogReader, page: Sequence[StreamSummary], owner: Owner, now: int) -> Iterator[Standing]:
     summaries = {row.stream: row for row in page}
     names = msgspec.json.encode(list(summaries)).decode()
-    for row in list(reader.sql(_RUNS.replace(":turns", "?1").replace(":streams", "?2"), (_TURNS, names)).rows):
+    found = reader.sql(_RUNS.replace(":turns", "?1").replace(":streams", "?2"), (_TURNS, names)).rows
+    rows = {row[0]: row for row in found}
+    for row in [rows[name] for name in summaries if name in rows]:
         stream, workflow, turn, at, data, done, started, doubts, is_cancelled, events = row
         keys = _in_doubt(reader, stream) if doubts else ()
         facts = _lenient(data)

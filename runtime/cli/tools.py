@@ -18,7 +18,7 @@ from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.fleet import CircuitStanding, Fleet, ToolFigures, by_tool, figures_object
 from perdure.runtime.cli.hosting import log_to_stderr
 from perdure.runtime.cli.loading import load
-from perdure.runtime.cli.options import json_option
+from perdure.runtime.cli.options import LogFile, json_option
 from perdure.runtime.cli.output import (
     Column,
     Row,
@@ -56,9 +56,7 @@ class Offered(msgspec.Struct, frozen=True):
 
 @click.command("tools", short_help="List tools: their circuits, calls and times.")
 @click.argument("file", required=False, type=click.Path(path_type=Path), metavar="[FILE.py]")
-@click.option(
-    "--db", type=click.Path(path_type=Path), envvar="PERDURE_DB", show_envvar=True, metavar="FILE", help="The log."
-)
+@click.option("--db", type=LogFile(), envvar="PERDURE_DB", show_envvar=True, metavar="FILE", help="The log.")
 @json_option
 def tools(*, file: Path | None, db: Path | None, as_json: bool) -> None:
     """List every tool that the log knows: its circuit, how often it was called and what came of it.

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from perdure.runtime.cli.exits import Exit, Failure
-from perdure.runtime.cli.options import json_option
+from perdure.runtime.cli.options import LogFile, json_option
 from perdure.runtime.cli.output import (
     Column,
     clock_time,
@@ -45,8 +45,8 @@ def _one_path(path: Path | None, db: Path | None) -> Path:
 
 
 @click.command(short_help="Recompute everything that a log claims.")
-@click.argument("path", required=False, type=click.Path(path_type=Path))
-@click.option("--db", type=click.Path(path_type=Path), envvar="PERDURE_DB", metavar="FILE", help="The log; or PATH.")
+@click.argument("path", required=False, type=LogFile())
+@click.option("--db", type=LogFile(), envvar="PERDURE_DB", metavar="FILE", help="The log; or PATH.")
 @json_option
 @click.pass_context
 def verify(ctx: click.Context, *, path: Path | None, db: Path | None, as_json: bool) -> None:
@@ -108,8 +108,8 @@ class _Remark(msgspec.Struct, frozen=True):
 
 
 @click.command(short_help="Say how a log and this machine are.")
-@click.argument("path", required=False, type=click.Path(path_type=Path))
-@click.option("--db", type=click.Path(path_type=Path), envvar="PERDURE_DB", metavar="FILE", help="The log; or PATH.")
+@click.argument("path", required=False, type=LogFile())
+@click.option("--db", type=LogFile(), envvar="PERDURE_DB", metavar="FILE", help="The log; or PATH.")
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, *, path: Path | None, db: Path | None, as_json: bool) -> None:

@@ -6,7 +6,7 @@ and a run's code takes notice when it is resumed.
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import click
 
@@ -17,13 +17,15 @@ from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.facts import RUN_PREFIX
 from perdure.runtime.cli.finding import find_run
 from perdure.runtime.cli.loading import read_json
-from perdure.runtime.cli.options import db_option, json_option, login
+from perdure.runtime.cli.options import db_option, json_option, who_option
 from perdure.runtime.cli.output import print_json, print_line
 from perdure.runtime.cli.owner import Acted, act
 from perdure.runtime.handle import RunHandle
 from perdure.store.reader import LogReader
 
 T = TypeVar("T")
+
+_SETTLE: Final = "settle its steps"
 
 
 @click.command(short_help="Say what became of a step, or of a call in a slot, that is in doubt.")
@@ -40,11 +42,11 @@ T = TypeVar("T")
 @click.option("--not-done", "is_not_done", is_flag=True, help="It did not happen: it is made again. For steps only.")
 @click.option("--failed", metavar="TEXT", help="It failed: the workflow, or whoever asks for the call, is told so.")
 @click.option("--because", metavar="TEXT", help="Of a call: how you know; it stands in the log.")
-@click.option("--who", metavar="NAME", help="Of a call: who says so.  [default: (the login name)]")
+@who_option
 @json_option
 def settle(  # noqa: PLR0913 - its options
     *, what: tuple[str, ...], db: Path, trajectory: str | None, done: str | None, is_not_done: bool,
-    failed: str | None, because: str | None, who: str | None, as_json: bool,
+    failed: str | None, because: str | None, who: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Say what became of STEP of RUN, or of the call UNIQ_ID of a trajectory, which is in doubt.
 
@@ -59,28 +61,30 @@ def settle(  # noqa: PLR0913 - its options
         if is_not_done:
             text = "a call of a trajectory is not made again by itself: say --failed TEXT, and call with another id"
             raise Failure(text, Exit.USAGE)
-        verdict = CallVerdict(trajectory, what[0], done, failed, because or "", who or login())
+        verdict = CallVerdict(trajectory, what[0], done, failed, because or "", who)
         settle_call(verdict, db, as_json=as_json)
         return
-    if because is not None or who is not None:
-        raise Failure("--because and --who are of calls: with --trajectory ID", Exit.USAGE)
+    if because is not None:
+        raise Failure("--because is of calls: with --trajectory ID", Exit.USAGE)
     if len(what) != 2:  # noqa: PLR2004 - RUN STEP
         raise Failure("name a RUN and a STEP, or --trajectory ID and a UNIQ_ID", Exit.USAGE)
     run, step = what
-    _settle_step(run, step, db, done=done, failed=failed, as_json=as_json)
+    _settle_step(run, step, db, done=done, failed=failed, who=who, as_json=as_json)
 
 
-def _settle_step(run: str, step: str, db: Path, *, done: str | None, failed: str | None, as_json: bool) -> None:
+def _settle_step(
+    run: str, step: str, db: Path, *, done: str | None, failed: str | None, who: str, as_json: bool
+) -> None:
     if done is not None:
         result, verdict = read_json(done or "null", "--done"), "done"
-        acted = tell_run(db, run, lambda handle: handle.settle_done(step, result), "settle its steps")
+        acted = tell_run(db, run, lambda handle: handle.settle_done(step, result, who=who), _SETTLE)
     elif failed is not None:
         verdict = "failed"
-        acted = tell_run(db, run, lambda handle: handle.settle_failed(step, failed), "settle its steps")
+        acted = tell_run(db, run, lambda handle: handle.settle_failed(step, failed, who=who), _SETTLE)
     else:
         verdict = "not-done"
         because = "the command line"
-        acted = tell_run(db, run, lambda handle: handle.settle_not_done(step, because=because), "settle its steps")
+        acted = tell_run(db, run, lambda handle: handle.settle_not_done(step, because=because, who=who), _SETTLE)
     if as_json:
         print_json({"run": run, "step": step, "verdict": verdict})
     else:
@@ -91,14 +95,15 @@ def _settle_step(run: str, step: str, db: Path, *, done: str | None, failed: str
 @click.argument("run")
 @db_option
 @click.option("--reason", default="cancelled on the command line", show_default=True, metavar="TEXT")
+@who_option
 @json_option
-def cancel(*, run: str, db: Path, reason: str, as_json: bool) -> None:
+def cancel(*, run: str, db: Path, reason: str, who: str, as_json: bool) -> None:
     """Ask for RUN to be cancelled.
 
     The request is recorded; the run's own code takes itself down, `finally` blocks and all: at once where a runtime
     owns the log, otherwise when it is resumed.
     """
-    acted = tell_run(db, run, lambda handle: handle.cancel(reason), "cancel its runs")
+    acted = tell_run(db, run, lambda handle: handle.cancel(reason, who=who), "cancel its runs")
     if not acted.answer:
         raise Failure(f"run {run} has ended: there is nothing to cancel", Exit.RUN)
     if as_json:

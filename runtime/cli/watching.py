@@ -11,9 +11,10 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from perdure.runtime.cli.output import clock_time, console, duration, is_terminal, now_micros, printable
+from perdure.runtime.cli.output import clock_time, console, duration, is_terminal, now_micros
 from perdure.runtime.cli.progress import Progress
 from perdure.store.records import Recorded
+from perdure.store.wording import printable
 
 REFRESH_SECONDS: Final = 0.2
 _PLAIN_EVERY: Final = 5_000_000

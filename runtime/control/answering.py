@@ -5,51 +5,46 @@ Invariant: values are checked, redacted and encoded anew by the owner's own rule
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from inspect import isawaitable
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, TypeVar, assert_never, cast
 
 import msgspec
 
 from perdure.actors.kernel.payloads import PAYLOAD_LIMIT_BYTES
+from perdure.actors.state.conversation import DropArtifact, GetConversation, KeepArtifact
+from perdure.actors.state.operations import Wish, check_key, encoded
+from perdure.actors.state.shared_state import Put
 from perdure.actors.workflows.commands import AnswerQuestion, DecideApproval, SendSignal, SettleStep
 from perdure.actors.workflows.events import StepCompleted
+from perdure.runtime.control.meanings import MEANINGS
 from perdure.runtime.control.messages import (
     ASKABLE,
     AnyRequest,
     Ask,
     CallTool,
-    CancelExecution,
+    ChangeState,
+    CheckSagaStep,
     Dispatch,
     Ended,
-    EntryStatistics,
-    ExecutionResultOf,
     Follow,
-    ForceCircuit,
     ForkRun,
-    ListSchedules,
+    LookAtState,
     Publish,
-    QuarantineSlot,
-    Questions,
-    ReadBlob,
     ReadPage,
-    ResetSlot,
-    Resume,
-    RetryRun,
     Start,
     StartData,
     StartNamed,
-    Statistics,
     SteerSchedule,
-    TriggerEntryPoint,
-    WaitExecution,
-    Waiting,
     Withdraw,
-    WorkflowStatistics,
     encode,
 )
+from perdure.runtime.control.request import Word
+from perdure.runtime.conversations import check_artifact
 from perdure.runtime.dispatch import parse_arguments
-from perdure.runtime.entries.results import TriggerOptions
-from perdure.runtime.naming import check_principal, check_signal
+from perdure.runtime.naming import check_conversation, check_principal, check_signal, check_speaker
 from perdure.runtime.options import OptionValues
+from perdure.runtime.state import Changed
 from perdure.store.errors import PayloadTooLargeError, UsageError
 from perdure.store.records import Query, Recorded, stream_id
 
@@ -59,6 +54,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 NOTHING: Final = b"null"
+_PRINCIPALS: Final = frozenset({"who", "principal"})
 PAGE_EVENTS: Final = 1_000
 PAGE_BYTES: Final = 2 * 1024 * 1024
 """A page ends after the event with which it is larger."""
@@ -83,9 +79,6 @@ async def answer(  # noqa: C901 - one case a request
             return encode((await runtime.start_data(name, data, _checked(runtime, values))).id)
         case Ended(run=name):
             return encode(await runtime.ended(runtime.run(name).id))
-        case RetryRun(run=name, who=who):
-            check_principal(who)
-            return encode(await runtime.retry_run(name, who))
         case ForkRun(run=name, asked=asked):
             check_principal(asked.who)
             changed = runtime.encode(msgspec.json.decode(asked.changed), "the changed input")
@@ -94,57 +87,53 @@ async def answer(  # noqa: C901 - one case a request
             given = msgspec.json.decode(data)
             done = runtime.publish(kind, given, id=id, who=who, source=source, correlation=correlation)
             return encode(await done)
-        case TriggerEntryPoint(entry=entry, data=data):
-            options = {name: getattr(request, name) for name in TriggerOptions.__annotations__}
-            return encode(await runtime.entry_points.trigger(entry, data, **options))
-        case WaitExecution(entry=entry, run=name, timeout=timeout):
-            return encode(await runtime.entry_points.wait(entry, runtime.run(name).id, timeout=timeout))
-        case CancelExecution(entry=entry, run=name, reason=reason):
-            return encode(await runtime.entry_points.cancel(entry, name, reason))
-        case ExecutionResultOf(entry=entry, run=name):
-            return encode(await runtime.entry_points.result(entry, name))
-        case EntryStatistics():
-            return encode(await runtime.entry_points.statistics())
-        case ListSchedules():
-            return encode(await runtime.schedules.list())
         case SteerSchedule():
             return encode(await _steer_schedule(runtime, request))
         case CallTool(tool=name, arguments=arguments, options=values):
             return await _call(runtime, name, arguments, _checked(runtime, values))
         case Dispatch(tool=name, arguments=arguments, options=values):
             return encode(await runtime.dispatch_encoded(name, arguments, _checked(runtime, values)))
-        case ForceCircuit(tool=tool, to=to, because=because, who=who, conversation=conversation):
-            check_principal(who)
-            moved = await runtime.force_circuit(tool, to, because=because, who=who, conversation=conversation)
-            return encode(moved)
-        case QuarantineSlot(slot=slot, because=because, who=who):
-            check_principal(who)
-            await runtime.quarantine_slot(slot, because, who=who)
-            return NOTHING
-        case ResetSlot(slot=slot, who=who, take_away=take_away):
-            check_principal(who)
-            return encode(await runtime.reset_slot(slot, who=who, take_away=take_away))
-        case Resume(run=one):
-            await runtime.resume(one)
-            return NOTHING
-        case Questions():
-            return encode(await runtime.questions())
-        case Waiting():
-            return encode(await runtime.waiting())
-        case Statistics():
-            return encode(await runtime.statistics())
-        case WorkflowStatistics():
-            return encode(await runtime.get_stats())
         case ReadPage(query=query):
             return _page(await runtime.read(_bounded(query)))
         case Follow(after=after, query=query):
             return _page(await _follow(runtime, after, query or Query()))
-        case ReadBlob(sha256=sha256):
-            return encode(await runtime.blob(sha256))
+        case LookAtState(eyes=eyes, look=look):
+            view = runtime.state.through(eyes)
+            return encode(await (view.held(look.key, request.scope) if request.is_held else view.looked(look)))
+        case ChangeState():
+            return encode(await _change_state(runtime, request))
+        case CheckSagaStep(name=name, step=step):
+            await runtime.sagas.check(name, step)
+            return NOTHING
+        case Word():
+            return encode(await _done(runtime, request))
         case Withdraw():
             raise UsageError("there is no answer to a withdrawal")
         case _:
             assert_never(request)
+
+
+async def _done(runtime: "Runtime", word: Word) -> Any:
+    """Return what the method comes to that *word* stands for."""
+    meaning = MEANINGS[type(word)]
+    given = {name: getattr(word, name) for name in word.__struct_fields__}
+    for name in given.keys() & _PRINCIPALS:
+        check_principal(given[name])
+    found: Any = attrgetter(meaning.method)(runtime)(**given)
+    if isawaitable(found):
+        found = await found
+    return found if meaning.told is None else meaning.told(found)
+
+
+async def _change_state(runtime: "Runtime", request: ChangeState) -> Changed:
+    given = {key: msgspec.json.decode(value) for key, value in request.values.items()}
+    puts = (*encoded(given, runtime.redaction), *(Put(check_key(key), None) for key in request.taken))
+    expected = None
+    if isinstance(request.expected, msgspec.Raw) and puts:  # as it would be, had it been written under the key
+        wanted = {puts[0].key: msgspec.json.decode(request.expected)}
+        expected = encoded(wanted, runtime.redaction)[0].value
+    wish = Wish(request.action, tuple(one.key for one in puts), puts, expected)
+    return await runtime.state.through(request.eyes).changed(wish, request.scope, request.seen)
 
 
 async def _steer_schedule(runtime: "Runtime", request: SteerSchedule) -> bool | str:
@@ -169,8 +158,12 @@ async def _asked(runtime: "Runtime", request: Ask) -> Any:
     match command:  # what handles check in a program of their own
         case SendSignal(name=name, id=id):
             check_signal(name, id)
-        case AnswerQuestion(who=who) | DecideApproval(who=who):
-            check_principal(who)
+        case AnswerQuestion(who=who, on_behalf=on_behalf) | DecideApproval(who=who, on_behalf=on_behalf):
+            check_speaker(who, on_behalf or None)
+        case GetConversation() | KeepArtifact() | DropArtifact():
+            check_conversation(stream.partition("/")[2])
+            if isinstance(command, KeepArtifact):
+                check_artifact(command.fact.name)
         case SettleStep(step=step, fact=StepCompleted(result=msgspec.Raw() as result)):
             await runtime.check_settlement(stream.partition("/")[2], step, result)
         case _:

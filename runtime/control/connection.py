@@ -6,13 +6,11 @@ taken for a refusal.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
-from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import Any, Final, Self, TypeVar
 
 import msgspec
-from msgspec import UNSET
 
 from perdure.actors.kernel.messages import Command
 from perdure.actors.kernel.payloads import Redaction, encode_payload
@@ -21,34 +19,48 @@ from perdure.actors.tools.breaker import Command as Forcing
 from perdure.actors.tools.definition import Tool
 from perdure.actors.tools.outcome import Success
 from perdure.actors.triggers.typed import Topic, check_data, name_of
-from perdure.actors.workflows.children import checked_run_id
 from perdure.actors.workflows.definition import Workflow
 from perdure.actors.workflows.failures import Failures
 from perdure.actors.workflows.state import RunView
-from perdure.runtime.control import messages
+from perdure.runtime.control import messages, words
 from perdure.runtime.control.entries import OwnersEntryPoints
+from perdure.runtime.control.facets import (
+    Asking,
+    OwnersAgents,
+    OwnersEvents,
+    OwnersExecutor,
+    OwnersGoals,
+    OwnersSagas,
+    OwnersTools,
+    OwnersWebhooks,
+    OwnersWorkflows,
+)
 from perdure.runtime.control.line import Line
+from perdure.runtime.control.request import Request
 from perdure.runtime.control.schedules import OwnersSchedules
-from perdure.runtime.entries.results import ExecutionResult, TriggerOptions
+from perdure.runtime.control.state import OwnersState
+from perdure.runtime.door import Door
 from perdure.runtime.figures import RuntimeStatistics
-from perdure.runtime.goals import GoalReader
+from perdure.runtime.goals import the_only
 from perdure.runtime.handle import RunHandle
 from perdure.runtime.naming import check_conversation, check_principal
 from perdure.runtime.options import Options, OptionValues
-from perdure.runtime.people import InputOutcome, inject_input
 from perdure.runtime.questions import OpenQuestion
 from perdure.runtime.recovery import WaitingRun
+from perdure.runtime.sandbox.trajectory import Trajectory
 from perdure.runtime.steering import ForkRequest
 from perdure.store.errors import UsageError
+from perdure.store.expected import checked_but, checked_function
+from perdure.store.location import check_file, checked_path
 from perdure.store.records import Query, Recorded, StreamId
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 WAIT_SECONDS: Final = 5.0
 """How long connecting waits for an owner that is still opening its log."""
 
 
+@checked_function
 def connect(path: str | os.PathLike[str], *, wait: timedelta = timedelta(seconds=WAIT_SECONDS)) -> "Connection":
     """Reach the runtime that has the log at *path* open, in another process, for an `async with` block.
 
@@ -62,7 +74,8 @@ def connect(path: str | os.PathLike[str], *, wait: timedelta = timedelta(seconds
     return Connection(path, wait=wait)
 
 
-class Connection:
+@checked_but("__init__", "start", "call")
+class Connection(Door):
     """A runtime in another process. What a method does is said at the method of `Runtime` of the same name.
 
     Beside what is said there, every method raises:
@@ -71,7 +84,7 @@ class Connection:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, wait: timedelta) -> None:
-        self.path = Path(path)
+        self.path = checked_path(path)
         self._wait = wait.total_seconds()
         self._line: Line | None = None
         self._connecting = asyncio.Lock()
@@ -84,7 +97,9 @@ class Connection:
         Raises:
             NotOwnedError: no runtime has the log open.
             OwnerUnreachableError: one has, and cannot be asked from here; says why.
+            NotALogError, LogUnavailableError: the path is that of a folder, or of a link to nothing.
         """
+        check_file(self.path)
         self._is_open, self._pid = True, os.getpid()
         await self._connected()
         return self
@@ -112,26 +127,15 @@ class Connection:
                     line = self._line = await Line.open(self.path, self._wait)
         return line
 
-    async def _request(self, request: messages.Request) -> Any:
+    async def _request(self, request: Request) -> Any:
         line = await self._connected()
         return await line.request(request)
 
+    @property
+    def _asking(self) -> Asking:
+        return Asking(self._request, self.encode)
+
     # Runs
-
-    @overload
-    async def start(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]: ...
-    @overload
-    async def start(self, workflow: str, *args: Any, **kwargs: Any) -> RunHandle[Any]: ...
-    async def start(self, workflow: Any, *args: Any, **kwargs: Any) -> RunHandle[Any]:
-        """Start a run of a workflow that the owner has, given itself or by its name; durable on return.
-
-        Asked again after a lost connection, it would be another run: give it an id, `with_options(id=…).start(…)`.
-
-        Raises:
-            UnknownWorkflowError: the owner has no such workflow.
-            InvalidArgumentsError, LogWriteError, BacklogFullError: as `Runtime.start`.
-        """
-        return await self.with_options().start(workflow, *args, **kwargs)
 
     def with_options(  # noqa: PLR0913 - those of `Runtime.with_options`
         self,
@@ -186,19 +190,6 @@ class Connection:
         run: str = await self._request(messages.StartData(name, given, options))
         return RunHandle(self, run, None)
 
-    async def execute(self, workflow_id: str, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Run a workflow of the owner's to its end; return what came of it.
-
-        Raises:
-            WorkflowFailedError: as `Runtime.execute`, without the original exception: that stays in the owner.
-            UnknownWorkflowError: the owner has no such workflow.
-        """
-        return await self.with_options().execute(workflow_id, data)
-
-    def run(self, run_id: str, workflow: Workflow[..., R] | None = None) -> RunHandle[R]:
-        """Return a handle to a run by its id, whether it exists or not; with *workflow*, its result is typed."""
-        return RunHandle(self, checked_run_id(run_id), None if workflow is None else workflow.result_decoder)
-
     async def ended(self, run: str) -> RunView:
         """Return how a run stands once it is closed or blocked."""
         view: RunView = await self._request(messages.Ended(run))
@@ -206,7 +197,7 @@ class Connection:
 
     async def retry_run(self, run: str, who: str | None) -> str | None:
         """Have a run tried again; return the step that it failed of. See `RunHandle.retry`."""
-        step: str | None = await self._request(messages.RetryRun(run, who))
+        step: str | None = await self._request(words.RetryRun(run, who))
         return step
 
     async def fork_run(self, run: str, asked: ForkRequest) -> str:
@@ -233,51 +224,25 @@ class Connection:
 
     async def questions(self) -> list[OpenQuestion]:
         """Return the open questions of all runs, oldest first."""
-        found: list[OpenQuestion] = await self._request(messages.Questions())
+        found: list[OpenQuestion] = await self._request(words.Questions())
         return found
-
-    async def resume_run(self, run: str, answer: object = UNSET, *, at: str = "", who: str | None = None) -> bool:
-        """Let a paused run go on, one that has paused itself with an answer."""
-        return await self.run(run).resume(answer, at=at, who=who)
-
-    async def inject_input(
-        self, target: str, content: object, *, who: str | None = None
-    ) -> "InputOutcome | Literal[False]":
-        """Give a run of the owner's what a person says, by the id of a question or of the run."""
-        return await inject_input(self, target, content, who)
 
     async def waiting(self) -> list[WaitingRun]:
         """Return the open runs that are not in the owner's memory and what each waits for."""
-        found: list[WaitingRun] = await self._request(messages.Waiting())
+        found: list[WaitingRun] = await self._request(words.Waiting())
         return found
 
     async def resume(self, run: str | None = None) -> None:
         """Have the owner bring back every open run that does not sleep, or one."""
-        await self._request(messages.Resume(run))
+        await self._request(words.Resume(run))
 
     # Tools
-
-    async def call(self, tool: Tool[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call a tool of the owner's once, outside of a run; its outcome is durable on return.
-
-        Cancelling the wait cancels the call; a lost connection does not.
-
-        Raises:
-            UnknownToolError: the owner has no such tool.
-            CircuitOpenError, RateLimitedError, BulkheadFullError, ToolFailedError, InvalidArgumentsError: as
-                `Runtime.call`.
-        """
-        return await self.with_options().call(tool, *args, **kwargs)
 
     async def call_encoded(self, tool: Tool[..., Any], arguments: bytes, options: OptionValues) -> Success:
         """Call a tool with encoded arguments."""
         request = messages.CallTool(tool.name, msgspec.Raw(arguments), options)
         result = bytes(await self._request(request))
         return Success(result, tool.result_decoder.decode(result, f"the result of {tool.name}"))
-
-    async def dispatch(self, tool: str, arguments: str | bytes | Mapping[str, Any] = "{}") -> str:
-        """Make a call as a model asks for it, and return what the model is told."""
-        return await self.with_options().dispatch(tool, arguments)
 
     async def dispatch_encoded(
         self, name: str, arguments: str | bytes | Mapping[str, Any], options: OptionValues
@@ -294,87 +259,108 @@ class Connection:
         self, tool: str, to: Forcing, *, because: str, who: str | None = None, conversation: str | None = None
     ) -> bool:
         """Take a tool's circuit over as an operator; return whether that changed anything. Durable on return."""
-        changed: bool = await self._request(messages.ForceCircuit(tool, to, because, who, conversation))
+        changed: bool = await self._request(words.ForceCircuit(tool, to, because, who, conversation))
         return changed
 
-    # Entry points
+    async def select(self, required: Iterable[str], *, partial: bool = False) -> str | None:
+        """Return the name of the owner's tool that has all these capabilities, for `dispatch`; or None.
+
+        Code stays with the owner: `Runtime.select` returns the tool itself.
+        """
+        given = required if isinstance(required, str) else list(required)
+        name: str | None = await self._request(words.SelectTool(given, partial))
+        return name
+
+    @property
+    def tools(self) -> OwnersTools:
+        """The owner's tools, as they are offered to a model."""
+        return OwnersTools(self._asking)
+
+    @property
+    def agents(self) -> OwnersAgents:
+        """The owner's agents."""
+        return OwnersAgents(self._asking)
+
+    @property
+    def workflows(self) -> OwnersWorkflows:
+        """The owner's workflows."""
+        return OwnersWorkflows(self._asking)
+
+    # The ways in, and what runs share
 
     @property
     def entry_points(self) -> OwnersEntryPoints:
         """The owner's entry points."""
-        return OwnersEntryPoints(self._request, self.encode)
-
-    async def trigger(
-        self, entry: str, data: Mapping[str, Any] | None = None, **options: Unpack[TriggerOptions]
-    ) -> str:
-        """Start a run by an entry point of the owner's and return its id; durable on return."""
-        return await self.entry_points.trigger(entry, data, **options)
-
-    async def trigger_and_wait(
-        self,
-        entry: str,
-        data: Mapping[str, Any] | None = None,
-        *,
-        timeout: timedelta | float | None = None,
-        **options: Unpack[TriggerOptions],
-    ) -> ExecutionResult | None:
-        """Start a run and wait for its end; None on timeout, and it goes on."""
-        return await self.entry_points.trigger_and_wait(entry, data, timeout=timeout, **options)
-
-    async def cancel_execution(self, entry: str, run: str) -> bool:
-        """Ask for a run of an entry point to be cancelled."""
-        return await self.entry_points.cancel(entry, run)
-
-    async def get_execution_result(self, entry: str, run: str) -> ExecutionResult | None:
-        """Return how a run of an entry point ended, if that is known and kept."""
-        return await self.entry_points.result(entry, run)
-
-    # Schedules
+        return OwnersEntryPoints(self._asking)
 
     @property
     def schedules(self) -> OwnersSchedules:
         """The schedules of the owner's entry points."""
         return OwnersSchedules(self._request)
 
-    # Goals
+    @property
+    def events(self) -> OwnersEvents:
+        """What happens where the owner is: wait for it, look back, see what handlers failed at."""
+        return OwnersEvents(self._asking)
 
     @property
-    def goals(self) -> GoalReader:
-        """How the owner's goals stand."""
-        return GoalReader(self)
+    def webhooks(self) -> OwnersWebhooks:
+        """The owner's webhooks."""
+        return OwnersWebhooks(self._asking)
 
-    async def get_goal_progress(self, goal: str | None = None) -> dict[str, Any]:
-        """Return how far a goal of the owner's is, in the shape of founding document 003.
+    @property
+    def state(self) -> OwnersState:
+        """The values that the owner's runs share."""
+        return OwnersState(self._asking, self.redaction)
 
-        Raises:
-            UsageError: none is named: which goals there are is the owner's to know.
-            UnknownGoalError: the log has no such goal.
-        """
-        if goal is None:
-            raise UsageError("say which goal: get_goal_progress('…')")
-        return (await self.goals.progress(goal)).to_dict()
+    @property
+    def goals(self) -> OwnersGoals:
+        """The owner's goals."""
+        return OwnersGoals(self, self._asking)
+
+    async def only_goal(self) -> str:
+        """Return the id of the owner's only goal. See `Goals.only`."""
+        return the_only(one.id for one in await self.goals.list())
+
+    @property
+    def sagas(self) -> OwnersSagas:
+        """Sagas that this process drives step by step."""
+        return OwnersSagas(self, self._asking)
 
     # Slots
 
+    @property
+    def executor(self) -> OwnersExecutor:
+        """What runs the calls of trajectories; raises when it is used where the owner has no slots."""
+        return OwnersExecutor(self._asking)
+
+    def trajectory(self, trajectory_id: str) -> Trajectory:
+        """Return the handle of a sequence of calls that shares one slot of the owner's."""
+        return Trajectory(self, trajectory_id)
+
     async def quarantine_slot(self, slot: str, because: str, *, who: str) -> None:
         """Give a slot to nobody until it was reset. Durable on return."""
-        await self._request(messages.QuarantineSlot(slot, because, who))
+        await self._request(words.QuarantineSlot(slot, because, who))
 
     async def reset_slot(self, slot: str, *, who: str, take_away: bool = False) -> str | None:
         """Empty a slot; return the trajectory that has lost it. Durable on return."""
-        lost: str | None = await self._request(messages.ResetSlot(slot, who, take_away))
+        lost: str | None = await self._request(words.ResetSlot(slot, who, take_away))
         return lost
+
+    async def until_idle(self) -> None:
+        """Wait until no run of the owner's can go on by itself now."""
+        await self._request(words.UntilIdle())
 
     # Looking
 
     async def statistics(self) -> RuntimeStatistics:
         """Return the figures of the owner's runtime."""
-        figures: RuntimeStatistics = await self._request(messages.Statistics())
+        figures: RuntimeStatistics = await self._request(words.Statistics())
         return figures
 
     async def get_stats(self) -> dict[str, Any]:
         """Return the figures of the owner's defined workflows and of their agents."""
-        figures: dict[str, Any] = await self._request(messages.WorkflowStatistics())
+        figures: dict[str, Any] = await self._request(words.WorkflowStatistics())
         return figures
 
     async def read(self, query: Query) -> list[Recorded]:
@@ -395,7 +381,7 @@ class Connection:
 
     async def blob(self, sha256: str) -> bytes | None:
         """Return a large value of the log by its hash; None if unknown."""
-        found: bytes | None = await self._request(messages.ReadBlob(sha256))
+        found: bytes | None = await self._request(words.ReadBlob(sha256))
         return found
 
     # What handles need

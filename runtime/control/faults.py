@@ -4,7 +4,7 @@ The list is the errors that Perdure itself defines. Invariant: nothing is built 
 error that is not Perdure's only the type is told, since its text may hold anything.
 """
 
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
 import msgspec
 
@@ -43,12 +43,20 @@ def error_of(fault: Fault) -> PerdureError:
     if kind is None:
         return PerdureError(detail=fault.text or f"the owner answered with {fault.kind}")
     try:
-        error = kind(**fault.data)
+        error = kind(**_typed(kind, fault.data))
         str(error)
-    except (TypeError, KeyError, ValueError, IndexError, AttributeError):
+    except (TypeError, KeyError, ValueError, IndexError, AttributeError, NameError):
         # Another version's error, with other data: its text is better than none.
         return InternalError(detail=fault.text or fault.kind)
     return error
+
+
+def _typed(kind: type[PerdureError], data: dict[str, Any]) -> dict[str, Any]:
+    """Return the data of an error as its class declares them: structs again where it has such."""
+    if not any(isinstance(value, (dict, list)) for value in data.values()):
+        return data
+    hints = get_type_hints(kind)
+    return {name: msgspec.convert(value, hints.get(name, Any)) for name, value in data.items()}
 
 
 def _plain(value: object) -> Any:

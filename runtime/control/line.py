@@ -13,15 +13,19 @@ from typing import Any, Final, Self
 import msgspec
 
 from perdure.actors.kernel.payloads import Redaction
-from perdure.runtime.control import address, messages
+from perdure.runtime.control import address, meanings, messages
 from perdure.runtime.control.channel import Channel
 from perdure.runtime.control.errors import ConnectionLostError, NotOwnedError, OwnerUnreachableError
 from perdure.runtime.control.faults import error_of
+from perdure.runtime.control.request import Request
 from perdure.runtime.control.session import IN_FLIGHT, WAITS
 from perdure.store import lock
 
-_LONG: Final = (messages.Ended, messages.Follow, messages.CallTool, messages.Dispatch)
-_WITHDRAWN: Final = (*_LONG, messages.ReadPage, messages.ReadBlob)
+_LONG: Final = (
+    messages.Ended, messages.Follow, messages.CallTool, messages.Dispatch,
+    *meanings.WAITS, *meanings.CALLS,
+)  # fmt: skip
+_WITHDRAWN: Final = (*_LONG, messages.ReadPage, *meanings.LARGE)
 _POLL_SECONDS: Final = (0.01, 0.02, 0.05)
 _HELLO_SECONDS: Final = 10.0
 _GRACE_SECONDS: Final = 0.3
@@ -100,7 +104,7 @@ class Line:
 
     # Requests
 
-    async def request(self, request: messages.Request) -> Any:
+    async def request(self, request: Request) -> Any:
         """Return the answer to *request*.
 
         Cancelled, a wait for a run and a tool call are withdrawn at the owner; everything else is carried out.
@@ -127,7 +131,7 @@ class Line:
             raise error_of(reply.fault)
         return msgspec.json.decode(reply.result, type=messages.answer_type(request))
 
-    def _withdraw(self, number: int, request: messages.Request) -> None:
+    def _withdraw(self, number: int, request: Request) -> None:
         if isinstance(request, _WITHDRAWN):
             self._channel.send_at_once(_frame(self._next(), messages.Withdraw(number)))
 
@@ -173,7 +177,7 @@ class Line:
         self._socket.close()  # the child's copy
 
 
-def _frame(number: int, request: messages.Request) -> bytes:
+def _frame(number: int, request: Request) -> bytes:
     return messages.encode(messages.Envelope(number, msgspec.Raw(messages.encode(request))))
 
 

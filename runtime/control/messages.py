@@ -9,11 +9,14 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from perdure.actors.kernel.messages import Command
-from perdure.actors.slots.commands import SettleExecution
+from perdure.actors.slots.commands import SettleExecution, TrajectoryView, ViewTrajectory
+from perdure.actors.state.conversation import ConversationState, DropArtifact, GetConversation, KeepArtifact
 from perdure.actors.state.goal_commands import GetGoal, GetGoalProgress
 from perdure.actors.state.goal_model import Goal
 from perdure.actors.state.goal_progress import GoalProgress
-from perdure.actors.tools.breaker import Command as Forcing
+from perdure.actors.state.operations import Look, Looked
+from perdure.actors.state.scopes import Scope
+from perdure.actors.state.seen import Sighting
 from perdure.actors.tools.statistics import ToolStatistics
 from perdure.actors.tools.tool import GetToolStatistics
 from perdure.actors.triggers.subscription import AskRedrive
@@ -27,14 +30,15 @@ from perdure.actors.workflows.commands import (
     SettleStep,
     UnpauseRun,
 )
+from perdure.actors.workflows.defined.model import Step
 from perdure.actors.workflows.state import RunView
-from perdure.runtime.entries.results import ExecutionResult
-from perdure.runtime.entries.schedules import ScheduleView
-from perdure.runtime.figures import RuntimeStatistics
+from perdure.runtime.control.meanings import MEANINGS
+from perdure.runtime.control.request import Request, Word
+from perdure.runtime.control.words import AnyWord
 from perdure.runtime.options import OptionValues
-from perdure.runtime.questions import OpenQuestion
-from perdure.runtime.recovery import WaitingRun
+from perdure.runtime.state import Changed, Eyes
 from perdure.runtime.steering import ForkRequest
+from perdure.store.codec import OptionalPayload
 from perdure.store.records import Query, Recorded
 
 PROTOCOL: Final = 1
@@ -42,7 +46,8 @@ PROTOCOL: Final = 1
 
 Asked: TypeAlias = (
     CancelRun | GetRun | SendSignal | AnswerQuestion | DecideApproval | SettleStep | PauseRun | UnpauseRun
-    | SettleExecution | GetToolStatistics | GetGoal | GetGoalProgress | AskRedrive
+    | SettleExecution | ViewTrajectory | GetToolStatistics | GetGoal | GetGoalProgress | AskRedrive
+    | GetConversation | KeepArtifact | DropArtifact
 )  # fmt: skip
 """All that may be asked of an actor directly; what has to be checked or done beside it has a request of its own."""
 
@@ -56,16 +61,16 @@ ASKABLE: Final[dict[type[Command], tuple[str, Any]]] = {
     PauseRun: ("run", bool),
     UnpauseRun: ("run", bool),
     SettleExecution: ("trajectory", Any),
+    ViewTrajectory: ("trajectory", TrajectoryView),
+    GetConversation: ("conversation", ConversationState),
+    KeepArtifact: ("conversation", bool),
+    DropArtifact: ("conversation", bool),
     GetToolStatistics: ("tool", ToolStatistics),
     AskRedrive: ("subscription", bool),
     GetGoal: ("goal", Goal),
     GetGoalProgress: ("goal", GoalProgress),
 }
 """Of each of them: the kind of actor that it is for, and the type of its answer."""
-
-
-class Request(msgspec.Struct, frozen=True, tag_field="verb"):
-    """Base of the requests; a tag is for ever."""
 
 
 class Ask(Request, frozen=True, tag="ask"):
@@ -107,13 +112,6 @@ class Ended(Request, frozen=True, tag="ended"):
     run: str
 
 
-class RetryRun(Request, frozen=True, tag="retry-run"):
-    """Have a run tried again."""
-
-    run: str
-    who: str | None = None
-
-
 class ForkRun(Request, frozen=True, tag="fork-run"):
     """Start a run that begins where another one was before a step."""
 
@@ -132,49 +130,6 @@ class Publish(Request, frozen=True, tag="publish"):
     correlation: str | None = None
 
 
-class TriggerEntryPoint(Request, frozen=True, tag="trigger"):
-    """Start a run by an entry point."""
-
-    entry: str
-    data: dict[str, Any]
-    correlation_id: str | None = None
-    id: str | None = None
-    conversation: str | None = None
-    priority: int | None = None
-    who: str | None = None
-
-
-class WaitExecution(Request, frozen=True, tag="wait-execution"):
-    """Wait for the end of a run of an entry point, for so many seconds at most."""
-
-    entry: str
-    run: str
-    timeout: float | None = None
-
-
-class CancelExecution(Request, frozen=True, tag="cancel-execution"):
-    """Have a run of an entry point cancelled."""
-
-    entry: str
-    run: str
-    reason: str
-
-
-class ExecutionResultOf(Request, frozen=True, tag="execution-result"):
-    """Ask how a run of an entry point ended."""
-
-    entry: str
-    run: str
-
-
-class EntryStatistics(Request, frozen=True, tag="entry-statistics"):
-    """Ask for the figures of the entry points."""
-
-
-class ListSchedules(Request, frozen=True, tag="schedules"):
-    """List the schedules."""
-
-
 class SteerSchedule(Request, frozen=True, tag="steer-schedule"):
     """Pause or resume a schedule, or have it start a run now."""
 
@@ -182,6 +137,37 @@ class SteerSchedule(Request, frozen=True, tag="steer-schedule"):
     to: Literal["pause", "resume", "fire"]
     because: str = ""
     who: str | None = None
+
+
+class LookAtState(Request, frozen=True, tag="look-at-state"):
+    """Perform a call on shared values that changes nothing."""
+
+    eyes: Eyes
+    look: Look
+    is_held: bool = False
+    """Whether it is the value in the one scope that a write would go to, here `scope`."""
+    scope: Scope | None = None
+
+
+class ChangeState(Request, frozen=True, tag="change-values"):
+    """Perform a call on shared values that may change something."""
+
+    eyes: Eyes
+    action: Literal["write", "write_batch", "delete", "compare_and_set"]
+    values: dict[str, msgspec.Raw]
+    taken: tuple[str, ...] = ()
+    """Keys that are to go."""
+    expected: OptionalPayload = msgspec.UNSET
+    """Of `compare_and_set`; without it: the key is not there."""
+    scope: Scope | None = None
+    seen: tuple[Sighting, ...] = ()
+
+
+class CheckSagaStep(Request, frozen=True, tag="check-saga-step"):
+    """Check a step of a saga as the owner would one of a definition."""
+
+    name: str
+    step: Step
 
 
 class CallTool(Request, frozen=True, tag="call"):
@@ -200,54 +186,6 @@ class Dispatch(Request, frozen=True, tag="dispatch"):
     options: OptionValues
 
 
-class ForceCircuit(Request, frozen=True, tag="force-circuit"):
-    """Take a tool's circuit over."""
-
-    tool: str
-    to: Forcing
-    because: str
-    who: str | None = None
-    conversation: str | None = None
-
-
-class QuarantineSlot(Request, frozen=True, tag="quarantine-slot"):
-    """Give a slot to nobody until it was reset."""
-
-    slot: str
-    because: str
-    who: str
-
-
-class ResetSlot(Request, frozen=True, tag="reset-slot"):
-    """Empty a slot."""
-
-    slot: str
-    who: str
-    take_away: bool = False
-
-
-class Resume(Request, frozen=True, tag="resume"):
-    """Bring back open runs, or one."""
-
-    run: str | None = None
-
-
-class Questions(Request, frozen=True, tag="questions"):
-    """List the open questions."""
-
-
-class Waiting(Request, frozen=True, tag="waiting"):
-    """List the open runs that are not in memory."""
-
-
-class Statistics(Request, frozen=True, tag="statistics"):
-    """Ask for the runtime's figures."""
-
-
-class WorkflowStatistics(Request, frozen=True, tag="get-stats"):
-    """Ask for the figures of defined workflows and of agents."""
-
-
 class ReadPage(Request, frozen=True, tag="read"):
     """Read a page of events; it may hold fewer than were asked for, and is empty only at the end."""
 
@@ -261,12 +199,6 @@ class Follow(Request, frozen=True, tag="follow"):
     query: Query | None = None
 
 
-class ReadBlob(Request, frozen=True, tag="blob"):
-    """Read a large value by its hash."""
-
-    sha256: str
-
-
 class Withdraw(Request, frozen=True, tag="withdraw"):
     """Wait no longer for the answer to an earlier request; a tool call is cancelled. There is no answer to this."""
 
@@ -274,10 +206,8 @@ class Withdraw(Request, frozen=True, tag="withdraw"):
 
 
 AnyRequest: TypeAlias = (
-    Ask | Start | StartNamed | StartData | Ended | RetryRun | ForkRun | Publish | CallTool | Dispatch | ForceCircuit
-    | QuarantineSlot | ResetSlot | Resume | Questions | Waiting | Statistics | WorkflowStatistics
-    | ReadPage | Follow | ReadBlob | Withdraw | ListSchedules | SteerSchedule
-    | TriggerEntryPoint | WaitExecution | CancelExecution | ExecutionResultOf | EntryStatistics
+    Ask | Start | StartNamed | StartData | Ended | ForkRun | Publish | CallTool
+    | Dispatch | SteerSchedule | LookAtState | ChangeState | CheckSagaStep | ReadPage | Follow | Withdraw | AnyWord
 )  # fmt: skip
 
 ANSWERS: Final[dict[type[Request], Any]] = {
@@ -285,31 +215,18 @@ ANSWERS: Final[dict[type[Request], Any]] = {
     StartNamed: str,
     StartData: str,
     Ended: RunView,
-    RetryRun: str | None,
     ForkRun: str,
     Publish: bool,
-    TriggerEntryPoint: str,
-    WaitExecution: ExecutionResult | None,
-    CancelExecution: bool,
-    ExecutionResultOf: ExecutionResult | None,
-    EntryStatistics: dict[str, dict[str, Any]],
-    ListSchedules: list[ScheduleView],
     SteerSchedule: bool | str,
+    LookAtState: Looked,
+    ChangeState: Changed,
+    CheckSagaStep: None,
     CallTool: msgspec.Raw,
     Dispatch: str,
-    ForceCircuit: bool,
-    QuarantineSlot: Any,
-    ResetSlot: str | None,
-    Resume: Any,
-    Questions: list[OpenQuestion],
-    Waiting: list[WaitingRun],
-    Statistics: RuntimeStatistics,
-    WorkflowStatistics: dict[str, Any],
     ReadPage: list[Recorded],
     Follow: list[Recorded],
-    ReadBlob: bytes | None,
 }
-"""The types of the answers."""
+"""The types of the answers; those of words are in their table."""
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -365,4 +282,5 @@ def answer_type(request: Request) -> Any:
     """Return the type of the answer to *request*."""
     if isinstance(request, Ask):
         return ASKABLE[type(request.command)][1]
-    return ANSWERS[type(request)]
+    kind = type(request)
+    return MEANINGS[kind].answer if isinstance(request, Word) else ANSWERS[kind]

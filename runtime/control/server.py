@@ -16,8 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
-
+from perdure.actors.kernel.logs import logger
 from perdure.runtime.control import address
 from perdure.runtime.control.messages import PROTOCOL, Hello, encode
 from perdure.runtime.control.session import Session
@@ -32,7 +31,7 @@ _A_TURN: Final = 64
 _AGAIN_SECONDS: Final = 1.0
 """Until the next try to accept when this process has no descriptors left."""
 
-_log = structlog.get_logger("perdure.control")
+_log = logger("perdure.control")
 
 
 class ControlServer:

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-import structlog
 
 from perdure.actors.kernel.accounts import account_of
+from perdure.actors.kernel.logs import logger
+from perdure.runtime.control import meanings
 from perdure.runtime.control.answering import answer
 from perdure.runtime.control.channel import MAX_FRAME_BYTES, Channel
 from perdure.runtime.control.faults import fault_of
@@ -23,10 +24,8 @@ from perdure.runtime.control.messages import (
     Ended,
     Fault,
     Follow,
-    ReadBlob,
     ReadPage,
     Reply,
-    WaitExecution,
     Withdraw,
     decode_envelope,
     decode_request,
@@ -48,11 +47,11 @@ LAST_SECONDS: Final = 2.0
 PAGES: Final = 4
 """Pages and blobs of one connection in memory at the same time."""
 
-_WAITS: Final = (Ended, WaitExecution, Follow, CallTool, Dispatch)
-_LARGE: Final = (ReadPage, ReadBlob)
-_CALLS: Final = (CallTool, Dispatch)
+_ENDING: Final = (Ended, Follow, *meanings.WAITS)
+_WAITS: Final = (*_ENDING, CallTool, Dispatch, *meanings.CALLS)
+_LARGE: Final = (ReadPage, *meanings.LARGE)
 
-_log = structlog.get_logger("perdure.control")
+_log = logger("perdure.control")
 
 
 class Session:
@@ -191,7 +190,7 @@ class Session:
             await asyncio.wait(tasks)
 
 
-_WAITS_ONLY: Final = (Ended, WaitExecution, Follow, *_LARGE)
+_WAITS_ONLY: Final = (*_ENDING, *_LARGE)
 
 
 def _framed(reply: Reply) -> bytes:

@@ -7,11 +7,10 @@ something, and one task at a time acts for it.
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 from perdure.actors.kernel.accounts import account_of
 from perdure.actors.kernel.clock import SECOND, Timer
 from perdure.actors.kernel.errors import ActorStoppedError, MailboxFullError
+from perdure.actors.kernel.logs import logger
 from perdure.actors.triggers.errors import NotDueError
 from perdure.actors.triggers.kinds import Schedule
 from perdure.actors.triggers.misfires import plan
@@ -29,7 +28,7 @@ LOOK_AGAIN: Final = 5 * SECOND
 BLOCKED: Final = 60 * SECOND
 """Until a run that is in the way, and is blocked, is looked at again: only a person can move it."""
 
-_log = structlog.get_logger("perdure.schedules")
+_log = logger("perdure.schedules")
 
 
 class Attendant:

@@ -7,6 +7,7 @@ import msgspec
 
 from perdure.runtime.settings import Settings
 from perdure.runtime.web.webhooks.route import WebhookRoute
+from perdure.store.expected import check_fields
 
 
 class AgentRuntimeConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +26,9 @@ class AgentRuntimeConfig(msgspec.Struct, frozen=True, kw_only=True):
     webhook_port: int = 8080
     webhook_routes: Sequence[Mapping[str, Any]] = []
     """Of each `source_id`, `path`, `methods` and `secret`."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def settings(self) -> Settings:
         """Return the settings: `Runtime(…, settings=config.settings())`."""

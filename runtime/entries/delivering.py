@@ -11,10 +11,10 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-import structlog
 
 from perdure.actors.kernel.accounts import account_of
 from perdure.actors.kernel.clock import SECOND, Clock
+from perdure.actors.kernel.logs import logger
 from perdure.actors.tools.retry import Retry
 from perdure.actors.triggers.log_event import LogEvent
 from perdure.actors.triggers.matching import EventFilter
@@ -52,7 +52,7 @@ FAR: Final = 10_000
 READERS: Final = 8
 """Subscriptions that read the log at the same time."""
 
-_log = structlog.get_logger("perdure.events")
+_log = logger("perdure.events")
 
 
 class SubscriptionStatistics(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from perdure.actors.workflows.entrance import Isolation
 from perdure.runtime.entries.spec import trigger_of
 from perdure.runtime.naming import MAX_PRIORITY, is_name
 from perdure.store.errors import UsageError
+from perdure.store.expected import check_fields
 
 ENTRY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,49}")
 """What an entry point may be called: it is part of the names of streams, of its queue and of its runs."""
@@ -53,6 +54,7 @@ class EntryPoint(msgspec.Struct, frozen=True):
             msgspec.structs.force_setattr(self, "trigger", _BY_NAME[self.trigger])
         if not self.name:
             msgspec.structs.force_setattr(self, "name", self.id)
+        check_fields(self)
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any], workflow: Target) -> "EntryPoint":

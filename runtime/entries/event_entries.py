@@ -6,8 +6,7 @@ entry point, however often it is delivered: the run's key is the event's positio
 
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
+from perdure.actors.kernel.logs import logger
 from perdure.actors.tools.retry import Retry
 from perdure.actors.triggers.errors import TriggerRefusedError
 from perdure.actors.triggers.kinds import OnEvent
@@ -27,7 +26,7 @@ RETRY: Final = Retry(
 )
 """What the workflow cannot take is a dead letter at once."""
 
-_log = structlog.get_logger("perdure.events")
+_log = logger("perdure.events")
 
 
 class EventEntries:

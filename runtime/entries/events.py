@@ -34,6 +34,7 @@ from perdure.runtime.entries.event_subscription import EventSubscription, check_
 from perdure.runtime.entries.handling import EventHandler, reading
 from perdure.runtime.entries.history import newest_events, oldest_event
 from perdure.store.errors import LogWriteError, UsageError
+from perdure.store.expected import checked_but
 
 if TYPE_CHECKING:
     from perdure.runtime.app import Runtime
@@ -44,6 +45,7 @@ DURABLE_RETRY: Final = Retry(attempts=5)
 LIVE_RETRY: Final = Retry()
 
 
+@checked_but("__init__")
 class Events:
     """The events of a runtime: those that somebody published, and those that the runtime recorded."""
 

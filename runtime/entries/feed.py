@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Final, Protocol
 
 import msgspec
-import structlog
 
 from perdure.actors.kernel.clock import SECOND
+from perdure.actors.kernel.logs import logger
 from perdure.actors.kernel.system import ActorSystem
 from perdure.actors.triggers.log_event import LogEvent
 from perdure.actors.triggers.matching import ANY, KEYS, EventFilter
@@ -27,7 +27,7 @@ BREATH: Final = 200
 BACKLOG: Final = 10_000
 """Events that wait for the feed; more are passed over, and the listeners read them from the log."""
 
-_log = structlog.get_logger("perdure.events")
+_log = logger("perdure.events")
 
 
 class Listener(Protocol):

@@ -7,9 +7,8 @@ what is done about a due time is one unit of the log, so a crash leaves the time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from perdure.actors.kernel.errors import ActorError
+from perdure.actors.kernel.logs import logger
 from perdure.actors.kernel.messages import Command
 from perdure.actors.triggers.errors import NotDueError
 from perdure.actors.triggers.kinds import Schedule
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 _PASSING = (NotDueError, LogWriteError, LogClosedError, BacklogFullError, ActorError)
 """What says nothing about the run that was to be started."""
 
-_log = structlog.get_logger("perdure.schedules")
+_log = logger("perdure.schedules")
 
 
 class Firing:

@@ -11,6 +11,7 @@ import msgspec
 from perdure.actors.kernel.system import ActorSystem
 from perdure.actors.triggers.log_event import LogEvent
 from perdure.actors.triggers.matching import EventFilter
+from perdure.actors.triggers.topic import topic_of
 from perdure.runtime.entries.log_events import PAGE, LogEvents, name_of
 from perdure.store.errors import UsageError
 from perdure.store.protocols import EventLog
@@ -31,7 +32,7 @@ async def newest_events(log: EventLog, events: LogEvents, wanted: EventFilter, l
     if limit < 0:
         raise UsageError(f"the limit of a history is 0 or more, not {limit!r}")
     if wanted.run is None:
-        return await _newest(events, wanted, Query(limit=PAGE, newest_first=True), limit)
+        return await _newest(events, wanted, Query(stream=_one_stream(wanted), limit=PAGE, newest_first=True), limit)
     # Two places have what is about a run: its own stream, and what was published by it, which is correlated with it.
     stream = StreamId(f"run/{wanted.run}")
     first = await log.read(Query(stream=stream, limit=1))
@@ -42,6 +43,12 @@ async def newest_events(log: EventLog, events: LogEvents, wanted: EventFilter, l
     others = Query(correlation=wanted.run, after=max(0, first[0].position - A_UNIT), limit=PAGE, newest_first=True)
     found = {event.position: event for query in (own, others) for event in await _newest(events, wanted, query, limit)}
     return [found[position] for position in sorted(found, reverse=True)][:limit]
+
+
+def _one_stream(wanted: EventFilter) -> StreamId | None:
+    """Return the stream that has all that fits, if it is one: no event of the runtime's own has a name with a dot."""
+    name, *others = wanted.tags
+    return topic_of(name) if "." in name and not others else None
 
 
 async def _newest(events: LogEvents, wanted: EventFilter, query: Query, limit: int) -> list[LogEvent]:

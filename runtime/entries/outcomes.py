@@ -5,7 +5,8 @@ after a restart.
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections import Counter
+from collections.abc import Awaitable, Collection
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -15,9 +16,11 @@ from perdure.actors.kernel.clock import SECOND, moment_of
 from perdure.actors.triggers.entry_point import EntryPointState, GetEntryPoint, entry_stream
 from perdure.actors.workflows.commands import CancelRun, GetRun
 from perdure.actors.workflows.errors import UnknownRunError
+from perdure.actors.workflows.lines import QueueStatistics
 from perdure.actors.workflows.state import RunView
 from perdure.runtime.entries.entry_points import EntryPoint
 from perdure.runtime.entries.results import ExecutionResult
+from perdure.runtime.entries.standing import PausedRuns, standing
 from perdure.store.errors import UsageError
 from perdure.store.records import Query, StreamId
 
@@ -37,6 +40,7 @@ class Outcomes:
     def __init__(self, runtime: "Runtime", machinery: "Machinery") -> None:
         self._runtime = runtime
         self._machinery = machinery
+        self._paused = PausedRuns(machinery)
 
     async def cancel(self, entry: str, run: str, reason: str) -> bool:
         """Ask for a run to be cancelled. See `EntryPoints.cancel`."""
@@ -68,10 +72,16 @@ class Outcomes:
         is_there = view.is_closed and await self._is_kept(entry, view)
         return await self._told(entry, run, view) if is_there else None
 
-    async def figures(self, entry: EntryPoint) -> dict[str, Any]:
-        """Return the figures of one entry point. See `EntryPoints.statistics`."""
-        state = await self._state(entry.id)
-        queue = self._machinery.engine.queues.statistics()[entry.queue]
+    async def figures(self, entries: Collection[EntryPoint]) -> dict[str, dict[str, Any]]:
+        """Return the figures of entry points. See `EntryPoints.statistics`."""
+        states = {each.id: await self._state(each.id) for each in entries}
+        paused = await self._paused.count() if any(state.open for state in states.values()) else Counter[str]()
+        queues = self._machinery.engine.queues.statistics()
+        return {each.id: self._figures(each, states[each.id], queues[each.queue], paused[each.id]) for each in entries}
+
+    def _figures(
+        self, entry: EntryPoint, state: EntryPointState, queue: QueueStatistics, paused: int
+    ) -> dict[str, Any]:
         return {
             "stream_id": entry.id,
             "entry_point": entry.name,
@@ -80,8 +90,7 @@ class Outcomes:
             "active_executions": state.open,
             "completed_executions": min(state.ended, self._machinery.parts.settings.execution_result_max),
             "status_counts": {
-                "pending": queue.waiting,
-                "running": state.open - queue.waiting,
+                **msgspec.structs.asdict(standing(state.open, queue, paused)),
                 "completed": state.completed,
                 "failed": state.failed,
                 "cancelled": state.cancelled,

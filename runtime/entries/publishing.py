@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from perdure.actors.triggers.event_names import RECEIVED
 from perdure.actors.triggers.topic import Publish, check_id, check_type, topic_of
 from perdure.actors.triggers.typed import Topic, check_data, name_of
 from perdure.runtime.entries.handling import CAUSE
@@ -34,6 +35,9 @@ async def publish(runtime: "Runtime", topic: str | Topic[Any], data: object, sai
     """Publish an event. See `Runtime.publish`."""
     type = check_type(name_of(topic))
     check_id(said.id)
+    if type == RECEIVED and said.id is not None:  # under the id of a delivery to come, that would be its duplicate
+        detail = f"the ids of {RECEIVED} are those of deliveries"
+        raise UsageError(f"{detail}: publish it without an id, or under another type, not as {said.id!r}")
     check_principal(said.who)
     check_named(said.source, "source")
     check_named(said.correlation, "correlation")

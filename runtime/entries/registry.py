@@ -27,6 +27,7 @@ from perdure.runtime.entries.starting_at import Starts
 from perdure.runtime.entries.triggering import Asked, Beside, Triggers, fired_id
 from perdure.runtime.naming import check_conversation, check_principal, check_priority
 from perdure.store.errors import PerdureError, UsageError
+from perdure.store.expected import checked_but
 
 if TYPE_CHECKING:
     from perdure.runtime.app import Runtime
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from perdure.runtime.machinery import Machinery
 
 
+@checked_but("__init__")
 class EntryPoints:
     """The entry points of a runtime: `rt.entry_points`."""
 
@@ -264,12 +266,13 @@ class EntryPoints:
 
         The keys: `stream_id`, `entry_point` (its name), `running`, `total_executions` (ever), `active_executions`
         (those that have not ended), `completed_executions` (results that are kept), `status_counts` (`pending`,
-        `running`, `completed`, `failed`, `cancelled`), `refused_triggers`, `max_concurrent`, `available_slots`.
+        `running`, `waiting`, `paused`, which are the active ones, `completed`, `failed`, `cancelled`),
+        `refused_triggers`, `max_concurrent`, `available_slots`.
 
         Raises:
             UsageError: the runtime is not open.
         """
-        return {each.id: await self._outcomes.figures(each) for each in self._known.values()}
+        return await self._outcomes.figures(tuple(self._known.values()))
 
     # As long as the runtime is open
 

@@ -25,6 +25,7 @@ from perdure.actors.triggers.timetable import timetable
 from perdure.runtime.entries.attending import Attendant
 from perdure.runtime.naming import check_principal
 from perdure.store.errors import UsageError
+from perdure.store.expected import checked_but
 
 if TYPE_CHECKING:
     from perdure.runtime.app import Runtime
@@ -54,6 +55,7 @@ class ScheduleView(msgspec.Struct, frozen=True, kw_only=True):
     skipped: int
 
 
+@checked_but("__init__")
 class Schedules:
     """The schedules of a runtime; those of the entry points with `Schedule(…)`."""
 

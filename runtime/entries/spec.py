@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final, cast
 
-import structlog
-
+from perdure.actors.kernel.logs import logger
 from perdure.actors.triggers.kinds import Api, Manual, OnEvent, Schedule, Trigger, Webhook
 from perdure.actors.triggers.timetable import check_schedule
 from perdure.store.errors import UsageError
 
-_log = structlog.get_logger("perdure.entries")
+_log = logger("perdure.entries")
 
 _WORDS: Final[dict[str, frozenset[str]]] = {
     "manual": frozenset(),

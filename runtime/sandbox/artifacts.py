@@ -25,7 +25,6 @@ import msgspec
 
 from perdure.runtime.sandbox.beneath import Beneath, MissingPathError, PathError, closing
 from perdure.runtime.sandbox.jail import SlotFolder
-from perdure.runtime.sandbox.packing import ArchiveTooLargeError, pack
 from perdure.runtime.sandbox.walking import Found, walk
 
 CHUNK_BYTES = 1 << 18
@@ -148,6 +147,8 @@ def archive_artifacts(
     limits: ArtifactLimits = DEFAULT_LIMITS,
 ) -> dict[str, Any]:
     """Return a folder with all that is in it as a base64 tar.gz whose names are relative to the folder."""
+    from perdure.runtime.sandbox.packing import ArchiveTooLargeError, pack  # noqa: PLC0415 - tarfile is slow to load
+
     try:
         size = _bound("max_bytes", max_bytes, limits.max_artifact_size)
         bound = _bound("max_entries", max_entries, limits.max_artifact_entries)

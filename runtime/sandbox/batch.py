@@ -6,8 +6,7 @@ call, or to one trajectory's slot, is told to that one. Invariant: every call of
 
 from collections.abc import Callable, Sequence
 
-import structlog
-
+from perdure.actors.kernel.logs import logger
 from perdure.actors.kernel.messages import Command
 from perdure.actors.kernel.shell import Shell
 from perdure.actors.slots.calls import ToolResult
@@ -20,7 +19,7 @@ from perdure.runtime.sandbox.recording import KNOWN, LOG_FAILED, Recorder
 from perdure.runtime.sandbox.results import as_result, cancelled
 from perdure.store.errors import PerdureError, StoreError
 
-_log = structlog.get_logger("perdure.slots")
+_log = logger("perdure.slots")
 
 MISSING = "Missing result in batch response"
 

@@ -4,6 +4,7 @@ import msgspec
 
 from perdure.actors.slots.policy import Policy
 from perdure.store.errors import UsageError
+from perdure.store.expected import check_fields
 
 
 class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +44,7 @@ class ExecutorConfig(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             UsageError: a number is out of its range.
         """
+        check_fields(self)
         if self.max_slots < 1 or not 0 <= self.min_slots <= self.max_slots:
             raise UsageError(f"0 <= min_slots <= max_slots and max_slots >= 1, not {self.min_slots}, {self.max_slots}")
 

@@ -11,8 +11,7 @@ from contextvars import ContextVar
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
+from perdure.actors.kernel.logs import logger
 from perdure.actors.slots.calls import ToolCall, ToolResult
 from perdure.actors.slots.commands import LeaveSlot
 from perdure.actors.slots.errors import SlotError
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 _IN_TURN: ContextVar[tuple[Lane, Pending] | None] = ContextVar("perdure_in_turn", default=None)
 """The call that this code is the tool of, and its lane."""
 
-_log = structlog.get_logger("perdure.slots")
+_log = logger("perdure.slots")
 
 
 class Dispatcher:

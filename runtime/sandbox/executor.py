@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
-import structlog
 
 from perdure.actors.kernel.clock import SECOND
+from perdure.actors.kernel.logs import logger
 from perdure.actors.kernel.payloads import Redaction
 from perdure.actors.kernel.system import ActorSystem
 from perdure.actors.slots.calls import ToolCall, ToolResult
@@ -35,6 +35,7 @@ from perdure.runtime.serving.payloads import (
     ArtifactReadResponsePayload,
 )
 from perdure.store.errors import LogWriteError, PerdureError, UsageError
+from perdure.store.expected import checked_but
 
 LATENCIES_KEPT = 1_000
 
@@ -46,7 +47,7 @@ CallHere = Callable[[ToolCall, str, float], Awaitable[ToolResult]]
 CallServer = Callable[[ToolCall, str, float, str | None], Awaitable[ToolResult]]
 """Calls a tool on the tool server: the call, the trajectory, the limit in seconds, the slot."""
 
-_log = structlog.get_logger("perdure.slots")
+_log = logger("perdure.slots")
 
 
 class Surroundings(msgspec.Struct, frozen=True, eq=False):
@@ -58,6 +59,7 @@ class Surroundings(msgspec.Struct, frozen=True, eq=False):
     call_server: CallServer | None = None
 
 
+@checked_but("__init__")
 class ToolExecutor:
     """Runs the tool calls of trajectories, in slots and elsewhere.
 

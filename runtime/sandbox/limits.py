@@ -7,6 +7,7 @@ dropped: the docstring says where it does not hold.
 import msgspec
 
 from perdure.store.errors import UsageError
+from perdure.store.expected import check_fields
 
 
 class SlotLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +40,7 @@ class SlotLimits(msgspec.Struct, frozen=True, kw_only=True):
     """From TERM to KILL: enough for a test runner to say what it was doing, short enough for a person who waits."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in self.__struct_fields__:
             if getattr(self, name) <= 0 and name != "grace_seconds":
                 raise UsageError(f"{name} is {getattr(self, name)}: a limit must be positive")

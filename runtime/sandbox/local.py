@@ -30,6 +30,7 @@ from perdure.runtime.sandbox.place import Job, Place
 from perdure.runtime.sandbox.process import PlainJail
 from perdure.runtime.threads import WorkerThreads
 from perdure.store.errors import StoreLockedError, UsageError
+from perdure.store.expected import checked_function
 from perdure.store.lock import OwnerLock
 
 FILE_THREADS = 4
@@ -374,6 +375,7 @@ class LocalBackend:
         return task
 
 
+@checked_function
 def Bubblewrap(  # noqa: N802 - it reads as the kind of thing it makes
     path: str | PathLike[str],
     *,
@@ -396,6 +398,7 @@ def Bubblewrap(  # noqa: N802 - it reads as the kind of thing it makes
     return LocalBackend(path, jail, limits=limits, groups=groups, max_slots=max_slots)
 
 
+@checked_function
 def PlainProcess(  # noqa: N802 - as above
     path: str | PathLike[str],
     *,

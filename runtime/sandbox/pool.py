@@ -9,9 +9,9 @@ import contextlib
 from collections import deque
 
 import msgspec
-import structlog
 
 from perdure.actors.kernel.clock import SECOND, Clock
+from perdure.actors.kernel.logs import logger
 from perdure.actors.kernel.messages import Command
 from perdure.actors.kernel.shell import Shell
 from perdure.actors.kernel.system import ActorSystem
@@ -26,7 +26,7 @@ from perdure.runtime.sandbox.upkeep import Upkeep
 from perdure.store.errors import PerdureError
 from perdure.store.protocols import Ticket
 
-_log = structlog.get_logger("perdure.slots")
+_log = logger("perdure.slots")
 
 
 class Held(msgspec.Struct, frozen=True):

@@ -8,8 +8,7 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 
-import structlog
-
+from perdure.actors.kernel.logs import logger
 from perdure.actors.kernel.messages import Command
 from perdure.actors.kernel.payloads import Redaction
 from perdure.actors.kernel.shell import Shell
@@ -24,7 +23,7 @@ from perdure.runtime.sandbox.results import as_command, cancelled, told
 from perdure.store.errors import LogClosedError, LogWriteError, PerdureError
 from perdure.store.protocols import Ticket
 
-_log = structlog.get_logger("perdure.slots")
+_log = logger("perdure.slots")
 
 LOG_FAILED = (LogWriteError, LogClosedError)
 """After these nothing can be recorded any more."""

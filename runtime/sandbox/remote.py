@@ -31,6 +31,7 @@ from perdure.runtime.serving.payloads import (
     SlotRequest,
 )
 from perdure.store.errors import UsageError
+from perdure.store.expected import checked
 
 if TYPE_CHECKING:
     import httpx2
@@ -58,6 +59,7 @@ _RAISED: Final[dict[type[SlotError], dict[str, type]]] = {
 """What a server may raise here, and with which data: others would fail where they are caught or shown."""
 
 
+@checked
 class RemoteBackend:
     """The slots of a sandbox server; `RemoteBackend("http://host:8080", token=…)`."""
 

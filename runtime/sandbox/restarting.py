@@ -8,8 +8,8 @@ import asyncio
 from collections.abc import Sequence
 
 import msgspec
-import structlog
 
+from perdure.actors.kernel.logs import logger
 from perdure.actors.kernel.shell import Shell
 from perdure.actors.slots.commands import (
     CompleteExecution,
@@ -29,7 +29,7 @@ from perdure.store.records import Query, stream_id
 
 RUN_ENDS = frozenset({"run-completed", "run-failed", "run-cancelled"})
 
-_log = structlog.get_logger("perdure.slots")
+_log = logger("perdure.slots")
 
 
 async def go_on(traffic: Traffic, backend: Backend, held: Sequence[SlotView]) -> None:

@@ -16,6 +16,7 @@ from perdure.actors.tools.decorator import tool
 from perdure.actors.tools.definition import Done, NotDone, Tool
 from perdure.runtime.sandbox.trajectory import Trajectory
 from perdure.store.errors import UsageError
+from perdure.store.expected import checked_function
 
 if TYPE_CHECKING:
     from perdure.runtime.app import Runtime
@@ -42,6 +43,7 @@ class FileResult(msgspec.Struct, frozen=True):
     problem: str = ""
 
 
+@checked_function
 def slot_of(call: ToolContext) -> Trajectory:
     """Return the trajectory that a tool is called in, whose slot it may work in; only inside a tool.
 

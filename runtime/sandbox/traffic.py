@@ -9,8 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
+from perdure.actors.kernel.logs import logger
 from perdure.actors.slots.calls import ToolResult
 from perdure.actors.tools.registry import Registry
 from perdure.runtime.sandbox.admission import Admission
@@ -32,7 +31,7 @@ BY_CALLER = "its caller gave it up"
 
 CLOSED = "the runtime was closed: open it and call again with the same id"
 
-_log = structlog.get_logger("perdure.slots")
+_log = logger("perdure.slots")
 
 
 class Traffic:

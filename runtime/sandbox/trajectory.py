@@ -13,10 +13,11 @@ from perdure.runtime.serving.payloads import (
     ArtifactReadResponsePayload,
 )
 from perdure.store.errors import UsageError
+from perdure.store.expected import checked_but
 from perdure.store.records import stream_id
 
 if TYPE_CHECKING:
-    from perdure.runtime.app import Runtime
+    from perdure.runtime.reach import Reach
 
 
 class ArtifactError(SlotError):
@@ -27,6 +28,7 @@ class ArtifactError(SlotError):
     detail: str
 
 
+@checked_but("__init__")
 class Trajectory:
     """Calls that run one after another, all in one slot: what one leaves in the workspace, the next one finds.
 
@@ -34,7 +36,7 @@ class Trajectory:
     beside each other; handles with the same id are the same trajectory.
     """
 
-    def __init__(self, runtime: "Runtime", trajectory: str) -> None:
+    def __init__(self, runtime: "Reach", trajectory: str) -> None:
         self._runtime = runtime
         self.id = trajectory
 

@@ -8,16 +8,15 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import structlog
-
 from perdure.actors.kernel.clock import SECOND, Timer
+from perdure.actors.kernel.logs import logger
 from perdure.actors.slots.commands import BeginReset, CreateSlot, QuarantineSlot, ResetSlot, RetireSlot
 from perdure.actors.slots.errors import ResetFailedError
 from perdure.runtime.sandbox.shelf import Purpose, Shelf, durable, slot_stream
 from perdure.store.errors import PerdureError
 from perdure.store.protocols import Ticket
 
-_log = structlog.get_logger("perdure.slots")
+_log = logger("perdure.slots")
 
 
 class Upkeep:

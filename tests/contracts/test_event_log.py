@@ -462,6 +462,24 @@ def test_the_index_lists_open_streams_by_name(store: Store) -> None:
     assert (runs, later, first) == ([ada, bob], [bob], [ada])
 
 
+def test_the_index_lists_open_streams_that_wait_on_one_thing(store: Store) -> None:
+    async def scenario() -> list[list[str]]:
+        async with store.opened() as log:
+            await know(log, *KINDS)
+            for number, stream in enumerate(KINDS):
+                index = Index(wake_at=100 * number, waits_on="resume" if number % 2 else "answer")
+                await log.append(one(stream, 0, index=index))
+            found = [
+                await log.open_streams(waits_on="resume"),
+                await log.open_streams("run/", waits_on="answer"),
+                await log.open_streams(waits_on="resume", wake_before=100),
+                await log.open_streams(waits_on="signal"),
+            ]
+            return [[str(row.stream) for row in rows] for rows in found]
+
+    assert run(scenario) == [sorted([KINDS[1], KINDS[3]]), [KINDS[0]], [KINDS[1]], []]
+
+
 def test_the_index_knows_who_is_due_and_when_the_next_one_is(store: Store) -> None:
     async def scenario() -> list[object]:
         async with store.opened() as log:

@@ -85,8 +85,10 @@ def plan(order: Order, trajectory: int, number: int) -> Planned:
     place = number % STAY if is_leaver(trajectory) else number
     if place == 0:
         return Planned("token", "write_file", {"path": "token", "content": token(trajectory, number)}, "idempotent")
-    if is_leaver(trajectory) and place >= STAY - 2:
-        return Planned("look", "bash", {"command": "cat effects"}, "read") if place == STAY - 2 else Planned("release")
+    if is_leaver(trajectory) and place == STAY - 2:
+        return Planned("look", "bash", {"command": "[ ! -e effects ] || cat effects"}, "read")  # perhaps none
+    if is_leaver(trajectory) and place == STAY - 1:
+        return Planned("release")
     if has_terminal(trajectory) and place <= 2:
         keys = ["C-u", f"TOKEN={name_of(trajectory)}", "Enter"]
         arguments = {"action": "start"} if place == 1 else {"action": "send_keys", "keys": keys, "block": True}

@@ -13,9 +13,10 @@ from perdure import Context, MailboxFullError, RunCancelledError, RunHandle, Run
 from perdure.runtime.control import address, messages
 from perdure.runtime.control.channel import Channel
 from perdure.runtime.control.faults import error_of, fault_of, known_errors
+from perdure.runtime.control.meanings import MEANINGS
 from tests.support.runs import play
 
-VERBS = [str(kind.__struct_config__.tag) for kind in messages.ANSWERS] + ["ask", "withdraw", "eval"]
+VERBS = [str(kind.__struct_config__.tag) for kind in (*messages.ANSWERS, *MEANINGS)] + ["ask", "withdraw", "eval"]
 COMMANDS = [str(kind.__struct_config__.tag) for kind in messages.ASKABLE] + ["note", "start-run"]
 
 anything = st.recursive(

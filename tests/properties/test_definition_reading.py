@@ -47,6 +47,7 @@ COMMON: dict[str, Any] = {
     "retry": st.none() | RETRIES, "timeout": st.none() | SECONDS,
     "effect": st.sampled_from([None, "read", "irreversible"]), "on_failure": st.sampled_from(["stop", "continue"]),
 }  # fmt: skip
+REFUSED = {"parallel": ("output_mapping",), "map_reduce": ("output_mapping", "on_failure")}
 
 
 @st.composite
@@ -70,7 +71,9 @@ def definitions(draw: st.DrawFn) -> WorkflowDefinition:
             }
         elif pattern == "event_driven":
             own = {"on": (Trigger(event="e.f", filter=draw(CONDITIONS), within=draw(st.none() | SECONDS)),)}
-        steps.append(Step(id=f"s{number}", **{name: draw(values) for name, values in COMMON.items()}, **own))
+        refused = REFUSED.get(pattern, ())
+        common = {name: draw(values) for name, values in COMMON.items() if name not in refused}
+        steps.append(Step(id=f"s{number}", **common, **own))
     return WorkflowDefinition(
         id="random", pattern=pattern, steps=tuple(steps), name=draw(TEXT), timeout=draw(st.none() | SECONDS),
         metadata=draw(st.dictionaries(TEXT, JSON, max_size=2)),

@@ -58,7 +58,15 @@ SCENARIOS: dict[str, list[WorkflowDefinition]] = {
         WorkflowDefinition(
             id="w",
             pattern="parallel",
-            steps=(work("a", arguments={"attempts": 2}, retry=RETRIED), work("b", agent="bad"), work("c"), work("d")),
+            steps=tuple(
+                work(id, **fields, output_mapping={})
+                for id, fields in (
+                    ("a", {"arguments": {"attempts": 2}, "retry": RETRIED}),
+                    ("b", {"agent": "bad"}),
+                    ("c", {}),
+                    ("d", {}),
+                )
+            ),
             concurrency=2,
         )
     ],

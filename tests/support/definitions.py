@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from perdure import BreakerPolicy, Context, ToolContext, tool, workflow
 from perdure.actors.workflows.agents.agent import Agent
 from perdure.actors.workflows.agents.messages import AgentMessage, AgentResponse
+from perdure.actors.workflows.defined.items import MAP_AND_REDUCE
 from perdure.actors.workflows.defined.model import (
     PATTERNS,
     Branching,
@@ -187,16 +188,17 @@ def definitions(draw: st.DrawFn) -> WorkflowDefinition:
     """A definition without faults."""
     pattern = draw(st.sampled_from(PATTERNS))
     count = draw(st.integers(2, 3) if pattern == "map_reduce" else st.integers(1, 4))
-    own = draw(_fields(pattern))
+    own = draw(_fields(pattern, count))
     pivot = draw(st.integers(0, 9)) if pattern == "saga" else 9
     steps: list[Step] = []
     for number in range(count):
         is_fold = own.get("reduce") == "fold" and number == count - 1
+        is_mapper = pattern == "map_reduce" and number == count - 2
         common = {
-            "output_mapping": draw(OUTPUTS),
+            "output_mapping": draw(OUTPUTS) if pattern not in ("parallel", "map_reduce") else {},
             "conditions": draw(CONDITIONS),
             "timeout": draw(st.none() | SECONDS),
-            "on_failure": "stop" if is_fold else draw(st.sampled_from(["stop", "stop", "continue"])),
+            "on_failure": "stop" if is_fold or is_mapper else draw(st.sampled_from(["stop", "stop", "continue"])),
             "publish": draw(st.sampled_from([None, None, "made"])),
         }
         particular = draw(_of_pattern(pattern, number, count, pivot))
@@ -206,12 +208,17 @@ def definitions(draw: st.DrawFn) -> WorkflowDefinition:
 
 
 @st.composite
-def _fields(draw: st.DrawFn, pattern: str) -> dict[str, Any]:
+def _fields(draw: st.DrawFn, pattern: str, count: int) -> dict[str, Any]:
     wide = {"concurrency": draw(st.integers(1, 3))}
     match pattern:
         case "map_reduce":
             policy, way = draw(st.sampled_from(["fail", "continue"])), draw(st.sampled_from(["all", "fold"]))
-            return {**wide, "on_item_failure": policy, "reduce": way, "page_size": draw(st.integers(1, 3))}
+            return {
+                **wide,
+                "on_item_failure": policy,
+                "reduce": way,
+                **({"page_size": draw(st.integers(1, 3))} if count == MAP_AND_REDUCE else {}),
+            }
         case "fan_out_fan_in":
             ways = ["last_wins", "first_wins", "error", "count", "broken", "odd"]
             return {**wide, "merge": draw(st.sampled_from(ways))}
@@ -234,8 +241,9 @@ def _of_pattern(draw: st.DrawFn, pattern: str, number: int, count: int, pivot: i
         turn = Branching(condition=draw(CONDITIONS), if_true=following, if_false=draw(st.sampled_from([None, "s0"])))
         return {"next": draw(st.sampled_from([turn, following]))}
     if pattern == "event_driven" and (number == 0 or draw(st.booleans())):
+        within = draw(st.none() | SECONDS)
         wait = st.builds(
-            Trigger, event=st.sampled_from(["paid", "left", "made"]), filter=CONDITIONS, within=st.none() | SECONDS
+            Trigger, event=st.sampled_from(["paid", "left", "made"]), filter=CONDITIONS, within=st.just(within)
         )
         return {"on": tuple(draw(st.lists(wait, min_size=1, max_size=2)))}
     return {}

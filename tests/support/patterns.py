@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 from perdure import Recorded, RunHandle, Runtime, ToolContext
@@ -111,7 +112,15 @@ def borders(history: list[Recorded], after: str = "run-started") -> list[Recorde
     """The events of a life after which the process may die, from the first of the type *after* on."""
     first = next(e.position for e in history if e.type == after)
     last = max(e.position for e in history if e.stream == "run/r")
-    return [e for e in history if first <= e.position < last and e.type not in BEFORE_THE_OTHER]
+    # The cancel of a run that sleeps is one unit with its waking.
+    halves = {e.position for e, following in pairwise(history) if _is_woken_by(e, following)}
+    whole = (e for e in history if e.position not in halves)
+    return [e for e in whole if first <= e.position < last and e.type not in BEFORE_THE_OTHER]
+
+
+def _is_woken_by(event: Recorded, following: Recorded) -> bool:
+    types = (event.type, following.type)
+    return types == ("run-cancel-requested", "run-parked") and event.stream == following.stream
 
 
 async def relive(

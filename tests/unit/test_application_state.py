@@ -234,7 +234,7 @@ def test_what_can_be_no_key_is_refused_in_every_call(key: Any) -> None:
             rt = await box.open()
 
             for name, *args in (("read",), ("has",), ("write", 1), ("delete",), ("compare_and_set", 1, 2)):
-                with pytest.raises(UsageError, match="a key of the state"):
+                with pytest.raises(UsageError, match=r"a key of the state|key is a text"):
                     await getattr(rt.state, name)(key, *args)
 
     play(scenario)
@@ -251,7 +251,7 @@ def test_wrong_uses_are_told_apart() -> None:
                 await rt.state.view(isolation="isolated").write("k", 1)
             with pytest.raises(UsageError, match="there is no scope 'stream' here"):
                 await rt.state.write("k", 1, "stream")
-            with pytest.raises(UsageError, match="a list of keys"):
+            with pytest.raises(UsageError, match="read is a list or None, not 'k'"):
                 rt.state.with_permissions(read="k")
             with pytest.raises(UsageError, match="limit"):
                 await rt.state.changes(0)

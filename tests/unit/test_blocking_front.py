@@ -3,26 +3,40 @@
 import asyncio
 import gc
 import inspect
+import queue
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_type
 
 import pytest
 
 from perdure import (
+    Agent,
     AskTimeoutError,
     BlockingRuntime,
     Context,
+    ConversationView,
+    EntryPoint,
+    ExecutionResult,
+    Goal,
+    GoalOutcome,
+    LogEvent,
     PlainProcess,
+    Query,
     RunFailedError,
     RunHandle,
+    Schedule,
+    ScheduleView,
     SlotTransitionError,
+    StatePermissionError,
     StoreLockedError,
     UsageError,
+    WaitingRun,
     WorkflowFailedError,
     tool,
     workflow,
 )
-from perdure.runtime.bridge import BlockingRun
+from perdure.runtime.blocking_runs import BlockingRun
 from perdure.testing import MemoryDisk
 
 
@@ -89,7 +103,7 @@ def test_a_run_can_be_asked_without_a_loop_whatever_it_can_be_asked_with_one() -
 
     blocking, whole = offered(BlockingRun), offered(RunHandle)
 
-    simpler = {"result", "history", "fork"}  # a timeout, the first page, the options as they are
+    simpler = {"result", "fork"}  # a timeout, the options as they are
     assert blocking.keys() == whole.keys()
     assert [name for name in whole.keys() - simpler if blocking[name] != whole[name]] == []
 
@@ -110,6 +124,71 @@ def test_a_trajectory_blocks_until_its_calls_are_done(tmp_path: Path) -> None:
         assert (work.id, work.view().slot) == ("t", "slot_0")
         work.release(reset_workspace=True)
         assert work.view().slot is None
+
+
+def test_every_facet_is_had_by_waiting_with_the_types_of_the_awaited_one(tmp_path: Path) -> None:
+    with BlockingRuntime(
+        tmp_path / "x.db", tools=[double], workflows=[add, hears], goals=[Goal(id="g")],
+        agents=[Agent("greeter", lambda message: message.data["name"], capabilities=("greeting",))],
+        entry_points=[EntryPoint("sums", add, Schedule(every=timedelta(hours=1)))],
+    ) as rt:  # fmt: skip
+        rt.state.write("k", 1)
+        assert assert_type(rt.state.update("k", lambda n: n + 1), Any) == 2
+        with pytest.raises(StatePermissionError):
+            rt.state.view(conversation="c").with_permissions(read=[]).read("k")
+        chat = rt.conversation("c")
+        assert assert_type(chat.start(add, 1, 2), BlockingRun[int]).result() == 6
+        assert chat.with_options(id="r", deadline=timedelta(hours=1)).start(add, 1, b=2).id == "r"
+        rt.until_idle()
+        assert assert_type(chat.status(), ConversationView).count == 2
+        assert assert_type(rt.conversations.list(), list[str]) == ["c"]
+        made = rt.goals.record_decision("g", "try", who="ada")
+        assert assert_type(rt.goals.record_outcome(made, True), GoalOutcome).is_new
+        assert [one.id for one in assert_type(rt.goals.list(), list[Goal])] == ["g"]
+        assert rt.events.wait_for("never", timeout=0) is None
+        assert assert_type(rt.entry_points.trigger_and_wait("sums", {"a": 1, "b": 1}), ExecutionResult | None)
+        assert [one.entry for one in assert_type(rt.schedules.list(), list[ScheduleView])] == ["sums"]
+        assert rt.schedules.pause("sums", who="ada")
+        assert [one.name for one in rt.agents.find("greeting")] == ["greeter"]
+        assert rt.sagas.start("s", 1, {"name": "ada"}, id="s").total_steps == 1
+        assert rt.sagas.execute("s", {"agent": "greeter"}).completed
+        assert assert_type(rt.waiting(), list[WaitingRun]) == []
+        assert rt.select(["nothing"]) is None
+        assert rt.dispatch("double", {"number": 2}) == "4"
+        assert rt.read(Query(types=("run-started",), limit=1))[0].type == "run-started"
+        assert rt.blob("0" * 64) is None
+        with pytest.raises(UsageError, match="a conversation's id"):
+            rt.conversation("a b")
+
+
+def test_a_subscriber_and_a_reader_of_the_log_need_no_loop_of_their_own(tmp_path: Path) -> None:
+    found: queue.SimpleQueue[LogEvent] = queue.SimpleQueue()
+    rt = BlockingRuntime(tmp_path / "x.db")
+    early = rt.subscribe(found.put, "early")
+    assert rt.open().open() is rt
+    try:
+        late = rt.events.subscribe(found.put, "late", name="late").opened()
+        rt.publish("early", 1)
+        assert found.get().data == 1
+        rt.publish("late", 2)
+        assert found.get().data == 2
+        assert [one.id for one in rt.events.list()] == [early.id, "late"]
+        assert (late.unsubscribe(), rt.events.unsubscribe(late), rt.events.unsubscribe(early.id)) == (True, False, True)
+        assert not early.is_active
+        tail = rt.tail(query=Query(types=("event-published",)))
+        assert [next(tail).stream, next(tail).stream] == ["topic/early", "topic/late"]
+        tail.close()
+    finally:
+        rt.close()
+        rt.close()
+    assert not rt.is_running
+
+
+def test_the_code_is_checked_before_it_is_opened(tmp_path: Path) -> None:
+    with BlockingRuntime(tmp_path / "x.db", workflows=[forever]) as rt:
+        rt.start_as("r", forever)
+
+    assert [one.run for one in BlockingRuntime(tmp_path / "x.db", workflows=[forever]).check()] == ["r"]
 
 
 def test_it_is_refused_where_an_event_loop_runs_and_outside_of_its_block() -> None:

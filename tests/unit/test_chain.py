@@ -3,7 +3,7 @@
 from hashlib import blake2b, sha256
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perdure.store.chain import Frontier, Header, commitment, digest, genesis
@@ -53,6 +53,21 @@ def test_roots_are_those_of_rfc_6962(size: int) -> None:
 @given(st.lists(st.binary(max_size=8), max_size=70))
 def test_the_incremental_root_is_the_naive_one(leaves: list[bytes]) -> None:
     assert tree(leaves).root() == naive_root(leaves)
+
+
+@settings(max_examples=20)
+@given(st.lists(st.integers(0, 300), max_size=3))
+def test_it_is_one_tree_however_often_somebody_looks(parts: list[int]) -> None:
+    leaves = [number.to_bytes(2) for number in range(sum(parts))]
+    looked_at, unseen = Frontier(), tree(leaves)
+
+    for number, leaf in enumerate(leaves, 1):
+        looked_at.add(leaf)
+        if number in parts:
+            assert looked_at.root() == naive_root(leaves[:number])
+
+    assert (looked_at.size, looked_at.nodes) == (unseen.size, unseen.nodes)
+    assert unseen.root() == naive_root(leaves)
 
 
 @given(st.lists(st.binary(max_size=4), max_size=40), st.lists(st.binary(max_size=4), max_size=10))

@@ -241,17 +241,21 @@ def test_ps_lists_open_runs_only_unless_asked_for_all(here: Here) -> None:
 
     assert listed.out.splitlines()[0].split() == ["RUN", "WORKFLOW", "STATUS", "STEPS", "AGE", "WAITS", "FOR"]
     assert [line.split()[0] for line in listed.out.splitlines()[1:]] == ["open"]
-    assert [line.split()[0] for line in everything.out.splitlines()[1:]] == ["done", "open"]
+    assert [line.split()[0] for line in everything.out.splitlines()[1:]] == ["open", "done"]
 
 
-def test_ps_lists_no_more_than_the_limit(here: Here) -> None:
-    for name in "abc":
+def test_ps_lists_no_more_than_the_limit_the_newest_first_whatever_their_ids(here: Here) -> None:
+    for name in "bca":
         here.run("total", "--detach", id=name)
+    here.run("total", id="0")
+
+    everything = objects(here("ps", "--db", here.db, "--json", "--all", "--limit", "3").out)
+    assert [run["run"] for run in everything] == ["0", "a", "c"]
 
     listed = objects(here("ps", "--db", here.db, "--json", "--limit", "2").out)
     cut, whole = (here("ps", "--db", here.db, "--limit", limit) for limit in ("2", "4"))
 
-    assert [run["run"] for run in listed] == ["a", "b"]
+    assert [run["run"] for run in listed] == ["a", "c"]
     assert "stopped at --limit 2: there may be more" in cut.err
     assert whole.err == ""
 

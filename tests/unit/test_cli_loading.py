@@ -9,6 +9,7 @@ import pytest
 from perdure.runtime.app import Runtime
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.runtime.cli.loading import load, read_input, split_target
+from perdure.runtime.cli.serving import missing_in
 from perdure.store.errors import UsageError
 
 ONE = "from perdure import workflow\n@workflow\nasync def {name}(ctx): ...\n"
@@ -216,3 +217,16 @@ def test_the_log_itself_is_never_read_as_input(tmp_path: Path) -> None:
 
     with pytest.raises(Failure, match="is the log itself"):
         read_input(f"@{db}", db)
+
+
+def test_a_file_with_nothing_to_serve_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "nothing_at_all.py").write_text("x = 1\n")
+    (tmp_path / "one_tool.py").write_text("from perdure import tool\n\n@tool\ndef f() -> int:\n    return 1\n")
+
+    said = [
+        missing_in(application, application.served(tmp_path / "a.db"))
+        for application in map(load, (tmp_path / "nothing_at_all.py", tmp_path / "one_tool.py"))
+    ]
+
+    assert "nothing_at_all.py has nothing to serve: no workflow, no tool, no webhook. Write @workflow" in str(said[0])
+    assert said[1] is None

@@ -16,10 +16,10 @@ from perdure.runtime.cli.output import (
     fit,
     iso,
     print_table,
-    printable,
     shorten,
     size,
 )
+from perdure.store.wording import printable
 
 SECOND = 1_000_000
 

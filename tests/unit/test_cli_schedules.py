@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any, cast
 import pytest
 
 from perdure import BlockingRuntime, Context, EntryPoint, Query, Recorded, Runtime, Schedule, workflow
+from perdure.runtime.cli.events import summary
+from perdure.store.records import stream_id
 from tests.support.cli import Here
 
 
@@ -132,3 +135,31 @@ def test_a_running_owner_is_asked_to_pause_resume_and_fire(here: Here) -> None:
     assert json.loads(resumed.out)["changed"] is True
     assert (fired.code, fired.out, result) == (0, "nightly:by-hand-1\n", "by_hand")
     assert ("schedule-fired-by-hand", "ada") in history(here)
+
+
+def test_times_within_others_are_shown_as_every_other_time_is(here: Here) -> None:
+    lines = here("log", "--db", here.db, "--stream", "schedule/*").out.splitlines()
+
+    fired = next(line for line in lines if "schedule-fired" in line)
+    assert re.search(r"next=\{\"due\":(\d{4}-\d\d-\d\dT)?\d\d:\d\d:\d\d\.\d{3},", fired)
+    assert not any(re.search(r"\d{15}", line) for line in lines)
+
+
+def event_with(data: dict[str, Any], at: int = 1_767_225_600_000_000) -> Recorded:
+    return Recorded(
+        position=1, stream=stream_id("topic/a"), version=1, type="event-published", type_version=1, at=at,
+        data=json.dumps(data, separators=(",", ":")), blobs=None, correlation=None, causation=None, principal=None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ({"until": 25}, "until=25"),
+        ({"cursor": {"until": 1_000}}, 'cursor={"until":1000}'),
+        ({"data": {"due": 1_767_225_600_000}}, 'data={"due":1767225600000}'),
+        ({"data": {"text": '"due":1767225600000000,'}}, 'data={"text":"\\"due\\":1767225600000000,"}'),
+    ],
+)
+def test_what_is_no_time_stays_the_number_that_it_is(data: dict[str, Any], told: str) -> None:
+    assert summary(event_with(data)) == told

@@ -441,7 +441,7 @@ def test_a_call_in_doubt_is_settled_by_a_person(
         (("--trajectory", "t9", "u1", "--done", "x", "--because", "x"), 2, "no trajectory 't9'; it has: t1"),
         (("--trajectory", "t1", "u1", "x", "--done", "x", "--because", "x"), 2, "name one call"),
         (("u1", "--done", "x"), 2, "name a RUN and a STEP, or --trajectory ID and a UNIQ_ID"),
-        (("r1", "s1", "--done", "1", "--because", "x"), 2, "--because and --who are of calls"),
+        (("r1", "s1", "--done", "1", "--because", "x"), 2, "--because is of calls"),
     ],
 )
 def test_a_verdict_that_cannot_be_says_what_to_say(

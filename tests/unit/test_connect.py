@@ -664,18 +664,3 @@ def test_a_connection_offers_what_handles_and_options_need() -> None:
     assert {name for name in needed if not hasattr(Connection, name)} == set()
     assert {name for name in needed - {"redaction"} if not hasattr(Runtime, name)} == set()
     assert options[0] == options[1]
-
-
-def test_a_connection_is_asked_with_the_words_of_a_runtime() -> None:
-    def words(kind: Any) -> dict[str, list[str]]:
-        methods = {name: one for name, one in inspect.getmembers(kind) if name[0] != "_" and inspect.isfunction(one)}
-        return {name: list(inspect.signature(one).parameters) for name, one in methods.items()}
-
-    here, there = words(Runtime), words(Connection)
-
-    only_here = {"abandon", "open", "check", "select", "trajectory", "until_idle", "workflow"}
-    only_here |= {"subscribe", "subscribe_to_events", "unsubscribe_from_events"}  # a handler is of one process
-    only_here |= {"http_api"}  # it is served where the runtime is
-    only_here |= {"conversation"}  # its parts are facets of the runtime, which a connection has not
-    assert there.keys() ^ here.keys() == only_here
-    assert [name for name, asked in there.items() if here[name] != asked] == []

@@ -254,6 +254,16 @@ def test_an_event_that_nobody_knows_is_refused_when_the_workflow_is_registered()
         (definition(step("a"), step("b"), reduce="fold"), "reduce", "only map_reduce has it"),
         (definition(step("a"), step("b", on_failure="continue"), pattern="map_reduce", reduce="fold"),
          "steps[1].on_failure", "the results of a page would be lost"),
+        (definition(step("a", on_failure="continue"), step("b"), pattern="map_reduce"),
+         "steps[0].on_failure", "on_item_failure says"),
+        (definition(step("a"), step("b"), step("c"), pattern="map_reduce", page_size=7),
+         "page_size", "the first step says how many"),
+        (definition(step("a"), step("b", output_mapping={"x": "y"}), pattern="map_reduce"),
+         "steps[1].output_mapping", "only a step of sequential, conditional, saga, event_driven or fan_out_fan_in"),
+        (definition(step(on=[{"event": "e", "within": 9}, {"event": "f"}]), pattern="event_driven"),
+         "steps[0].on[1].within", "equally long: as steps[0].on[0] says"),
+        (definition(step(compensation={"tool": "search", "action": "undo"}), pattern="saga"),
+         "steps[0].compensation.action", "only an agent is told an action"),
     ],
 )  # fmt: skip
 def test_a_definition_that_could_not_work_is_refused_with_the_path(bad: Any, path: str, text: str) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from perdure import InvalidDefinitionError, RunHandle, Runtime, Step
+from perdure import InvalidDefinitionError, RunHandle, Runtime, Step, Trigger
 from perdure.actors.triggers.event_names import document_name
 from perdure.actors.workflows.defined.model import WorkflowDefinition
 from tests.support.defined import Troupe, defined
@@ -153,6 +153,66 @@ def test_a_crash_after_any_event_of_it_changes_nothing(definition: Any) -> None:
     play(scenario)
 
 
+CHOREOGRAPHY = defined(
+    "event_driven",
+    Step(id="ask", agent="ada", on=(Trigger(event="came"),), pause=True),
+    Step(id="tell", agent="ben", on=(Trigger(event="went"),), conditions={"if": "answer"}),
+    Step(id="ask_resume", agent="cleo", input_mapping={"told": "answer", "of": "event.type"}),
+)
+
+
+async def published(box: Box) -> None:
+    for event in ("came", "went"):
+        await box.runtime.publish(event, {}, id=event)
+    await box.clock.settle()
+
+
+@pytest.mark.row("A3-72", "A3-73")
+def test_a_step_that_an_event_started_pauses_and_its_successor_waits_for_the_answer_and_for_no_event() -> None:
+    async def scenario() -> Any:
+        troupe = troupe_of("ada", "ben", "cleo")
+        async with troupe.box(CHOREOGRAPHY) as box:
+            run = await paused(box)
+            await published(box)
+            before = (await run.status()).paused_at, troupe.called()
+            await run.resume("yes")
+            result = await run.result()
+            return before, troupe.called(), troupe.data("cleo"), result["final_data"]
+
+    before, called, told, data = play(scenario)
+
+    assert before == ("ask", ["ada"])
+    assert called == ["ada", "cleo", "ben"]
+    assert (told, data) == ([{"told": "yes", "of": "came"}], {"answer": "yes"})
+
+
+@pytest.mark.row("A3-72", "A3-73")
+def test_a_pause_among_events_goes_through_a_crash_after_any_event() -> None:
+    async def scenario() -> None:
+        disk, troupe = MarkedDisk(), troupe_of("ada", "ben", "cleo")
+        async with troupe.box(CHOREOGRAPHY, on=disk) as box:
+            run = await paused(box)
+            await published(box)
+            await run.resume("yes")
+            expected, history = await run.result(), await run.history()
+        borders = [b for b in sorted(disk.borders) if history[0].position <= b < history[-1].position]
+        assert len(borders) > 10
+        for border in borders:
+            again = troupe_of("ada", "ben", "cleo")
+            async with again.box(CHOREOGRAPHY, on=disk_until(disk, border)) as box:
+                run = (await box.open()).run(run.id)
+                await box.clock.settle()
+                await published(box)
+                if (await run.status()).status == "paused":
+                    await run.resume("yes")
+                result = await run.result()
+            done = [e for e in history if e.type == "step-completed" and e.position <= border]
+            assert _shape(result) == _shape(expected), border
+            assert again.called() == ["ada", "cleo", "ben"][len(done) :], border
+
+    play(scenario)
+
+
 def _shape(result: Any) -> Any:
     return [result["final_data"], result.get("path"), [one["step_id"] for one in result.get("step_results", ())]]
 
@@ -190,7 +250,25 @@ def test_a_step_that_is_skipped_does_not_pause_and_one_that_failed_and_is_passed
 @pytest.mark.parametrize(
     ("definition", "at", "text"),
     [
-        (defined("parallel", Step(id="a", agent="ada", pause=True)), "steps[0].pause", "only a step of sequential"),
+        (
+            defined("parallel", Step(id="a", agent="ada", pause=True)),
+            "steps[0].pause",
+            "only a step of sequential, conditional, saga or event_driven has it, and this is parallel",
+        ),
+        (
+            defined("map_reduce", Step(id="a", agent="ada"), Step(id="b", agent="ada", answer="x")),
+            "steps[1].answer",
+            "only a step of sequential, conditional, saga or event_driven",
+        ),
+        (
+            defined(
+                "event_driven",
+                Step(id="a", agent="ada", on=(Trigger(event="e"),), pause=True),
+                Step(id="a_resume", agent="ada", on=(Trigger(event="e"),)),
+            ),
+            "steps[1].on",
+            "a_resume is performed when the run is resumed",
+        ),
         (
             defined("sequential", Step(id="a_resume", agent="ada"), Step(id="a", agent="ada", pause=True)),
             "steps[1].pause",

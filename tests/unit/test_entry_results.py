@@ -287,7 +287,7 @@ def test_the_result_of_a_failed_run_says_why_and_the_one_of_a_run_that_is_tried_
                 ("failed", None), ("completed", "failed"),
             ]  # fmt: skip
             counts = (await rt.entry_points.statistics())["two"]["status_counts"]
-            assert counts == {"pending": 0, "running": 0, "completed": 1, "failed": 0, "cancelled": 0}
+            assert (counts["running"], counts["completed"], counts["failed"]) == (0, 1, 0)
 
     try:
         play(scenario)

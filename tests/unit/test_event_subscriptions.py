@@ -702,14 +702,14 @@ def test_subscribing_before_the_runtime_opens_begins_with_it() -> None:
         ({"types": ()}, "say which events"),
         ({"types": "paid", "name": ""}, "a subscription's name"),
         ({"types": "paid", "name": "two words"}, "a subscription's name"),
-        ({"types": "paid", "name": 7}, "a subscription's name"),
-        ({"types": 7}, "say which events"),
-        ({"types": "paid", "retry": 3}, r"retry=Retry\(attempts=3\), not 3"),
+        ({"types": "paid", "name": 7}, "name is a text or None, not 7"),
+        ({"types": 7}, "types is a text, a Topic or a list, not 7"),
+        ({"types": "paid", "retry": 3}, "retry is a Retry or None, not 3"),
         ({"types": "paid", "name": "sub_1"}, "a subscription's name"),
         ({"types": "paid", "after": -1}, "after is"),
         ({"types": "paid", "after": "later"}, "after is"),
         ({"types": "paid", "where": {"if": "x", "like": 1}}, "have faults"),
-        ({"types": "paid", "where": ["x"]}, "are an object"),
+        ({"types": "paid", "where": ["x"]}, "where is a dict or None"),
     ],
 )
 def test_what_cannot_be_subscribed_to_is_refused_at_once(said: dict[str, Any], complaint: str) -> None:

@@ -29,6 +29,7 @@ from perdure.actors.state.goal_events import (
     OutcomeRecorded,
 )
 from perdure.actors.state.goal_state import MAX_OPEN
+from perdure.actors.state.goal_told import MAX_IDS, Told
 from perdure.actors.state.goals import GoalBook, goal_stream
 from tests.support.goals import Pursued, snapshot_of
 
@@ -293,6 +294,21 @@ def test_decisions_without_an_outcome_are_bounded_and_the_counters_stay_exact() 
     assert state.lapsed == 1
     assert pursued.end(first).is_new is False
     assert pursued.end(2).is_new is True
+
+
+def test_of_the_ids_that_callers_give_the_newest_are_remembered() -> None:
+    pursued = Pursued(goal(Criterion(id="c1")))
+    first = pursued.decide("c1", id="first")
+    pursued.state = msgspec.structs.replace(
+        pursued.state, told={**pursued.state.told, **{f"id-{n}": Told("") for n in range(MAX_IDS - 1)}}
+    )
+    assert pursued.decide("c1", id="first") == first
+
+    last = pursued.decide("c1", id="last")
+
+    assert (first.number, last.number, len(pursued.state.told)) == (1, 2, MAX_IDS)
+    assert pursued.decide("c1", id="last") == last
+    assert pursued.decide("c1", id="first").number == 3
 
 
 def test_what_is_kept_of_a_goal_does_not_grow_with_decisions_that_have_their_outcome() -> None:

@@ -43,6 +43,73 @@ def test_what_a_step_puts_into_the_data_the_next_one_is_sent() -> None:
     assert [each["data"] for each in found["result"]["step_results"]] == [{"v": 1}, {"w": 2}]
 
 
+def test_fan_in_merges_of_each_answer_what_its_mapping_takes() -> None:
+    troupe = Troupe()
+    troupe.agent("one", {"v": 1, "noise": "x"})
+    troupe.agent("two", [2])
+    mapped = Step(id="s1", agent="one", output_mapping={"v": "first.v"})
+    whole = Step(id="s2", agent="two", output_mapping={".": "second"})
+
+    found = run_once(troupe, defined("fan_out_fan_in", mapped, whole, merge="error"))["result"]
+
+    assert found["aggregated_data"] == {"first": {"v": 1}, "second": [2]}
+    assert [each["data"] for each in found["fan_out_results"]] == [{"v": 1, "noise": "x"}, [2]]
+
+
+def test_an_answer_that_a_mapping_finds_no_place_for_fails_the_fan_in() -> None:
+    troupe = Troupe()
+    troupe.agent("one", [1])
+
+    error = run_once(troupe, defined("fan_out_fan_in", Step(id="s1", agent="one", output_mapping={".": "."})))
+
+    assert (error.step_id, error.error_type) == ("s1", "DataPathError")
+
+
+@pytest.mark.parametrize("pattern", ["parallel", "fan_out_fan_in"])
+@pytest.mark.parametrize(("second", "ends"), [("continue", False), ("stop", True)])
+def test_steps_beside_one_another_may_all_fail_only_if_each_of_them_says_so(
+    pattern: str, second: Any, ends: bool
+) -> None:
+    troupe = Troupe()
+    troupe.agent("bad", errors=(ValueError("one"), ValueError("two")))
+    steps = [Step(id="s1", agent="bad", on_failure="continue"), Step(id="s2", agent="bad", on_failure=second)]
+
+    found = run_once(troupe, defined(pattern, *steps))
+
+    assert isinstance(found, WorkflowFailedError) is ends
+    assert getattr(found, "step_id", None) == ("s2" if ends else None)
+
+
+def test_a_source_that_is_skipped_gives_no_items_and_a_last_step_that_is_skipped_no_result() -> None:
+    troupe = Troupe()
+    for name in ("source", "each", "last"):
+        troupe.agent(name, {"items": [1]})
+    steps = [
+        Step(id="s", agent="source", conditions={"if": "wanted"}),
+        Step(id="e", agent="each"),
+        Step(id="l", agent="last", conditions={"if": "map_results"}),
+    ]
+
+    found = run_once(troupe, defined("map_reduce", *steps))["result"]
+
+    assert (found["map_count"], found["reduce_result"], troupe.called()) == (0, None, [])
+
+
+def test_a_fold_passes_over_the_pages_whose_results_its_step_is_not_for() -> None:
+    troupe = Troupe()
+    troupe.agent("each", lambda message: message.data["item"])
+    troupe.agent("last", lambda message: message.data["map_results"])
+    last = Step(id="l", agent="last", conditions={"if": "map_results.0", "gt": 1})
+
+    found = run_once(
+        troupe,
+        defined("map_reduce", Step(id="e", agent="each"), last, reduce="fold", page_size=1),
+        {"items": [1, 2, 1]},
+    )["result"]
+
+    assert (found["map_count"], found["reduce_result"], troupe.called().count("last")) == (3, [2], 1)
+
+
 @pytest.mark.row("A2-03")
 def test_an_agent_is_sent_the_action_the_data_and_which_step_it_is_for() -> None:
     troupe = Troupe()

@@ -91,6 +91,27 @@ def test_an_event_that_does_not_come_in_time_fails_the_workflow() -> None:
     assert (error.step_id, error.error) == ("s", "Step s failed: no event came within 60s")
 
 
+def test_a_step_whose_event_came_in_time_is_not_late_while_the_workflow_goes_on() -> None:
+    troupe = Troupe()
+    troupe.agent("look", {})
+    troupe.agent("close", {"closed": True})
+    steps = (
+        Step(id="open", agent="look", on=(Trigger(event="opened", within=60),)),
+        Step(id="close", agent="close", on=(Trigger(event="closed"),), output_mapping={"closed": "closed"}),
+    )
+
+    async def scenario() -> Any:
+        async with troupe.box(defined("event_driven", *steps, until={"if": "closed"})) as box:
+            rt = await box.open()
+            run = await rt.with_options().start("w", {})
+            for event in ("opened", "opened", "closed"):
+                await box.clock.advance(50)
+                await rt.publish(event, {})
+            return await run.result()
+
+    assert play(scenario)["steps_executed"] == 3
+
+
 def test_definitions_work_together_by_the_events_that_they_publish() -> None:
     troupe = Troupe()
     troupe.agent("order", {"id": 7})

@@ -228,7 +228,7 @@ def test_runs_of_a_queue_that_is_not_configured_wait_for_it() -> None:
     [
         ({"queue": "post"}, "there is no queue 'post', there are mail"),
         ({"priority": 1}, "say queue=…, too"),
-        ({"queue": "mail", "priority": 1.5}, "a priority is a whole number"),
+        ({"queue": "mail", "priority": 1.5}, "priority is a whole number"),
         ({"queue": "mail", "partition": "\n"}, "a partition is 1 to 128 printable characters"),
     ],
 )

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from perdure import Context, Query, QuestionNotOpenError, StepFailedError, WrongAnswerError, tool, workflow
+from perdure import Context, Query, QuestionNotOpenError, StepFailedError, UsageError, WrongAnswerError, tool, workflow
 from perdure.testing import MemoryDisk
 from tests.properties.test_crash_points import crashes
 from tests.support.runs import DAY, Box, box_with, data, events, play
@@ -94,6 +94,56 @@ def test_one_who_rejects_is_enough_and_nothing_is_called() -> None:
 
     assert play(scenario) == ["rejected", ["eve"], "too much"]
     assert calls == []
+
+
+@pytest.mark.parametrize("spelling", ["Ada Byron", "ADA  byron ", "\uff21da Byron"])
+def test_another_spelling_of_a_name_is_the_same_person(spelling: str) -> None:
+    async def scenario() -> Any:
+        async with box_with(payment, tools=[transfer]) as box:
+            run = await paid(await box.open(), several=2)
+            await run.approve(QUESTION, who="ada byron")
+            rt = await box.crash_and_reopen()
+            with pytest.raises(WrongAnswerError, match="has said so already"):
+                await rt.run("r").approve(QUESTION, who=spelling)
+            with pytest.raises(WrongAnswerError, match="has said so already"):
+                await rt.run("r").approve(QUESTION, who="eve", on_behalf=spelling)
+            await rt.run("r").approve(QUESTION, who="eve", on_behalf="bob")
+            return await rt.run("r").result()
+
+    assert play(scenario) == ["100 to ada", ["ada byron", "eve"], False]
+
+
+def test_who_passes_on_what_another_said_has_had_their_word_by_that() -> None:
+    async def scenario() -> Any:
+        async with box_with(poll) as box:
+            rt = await box.open()
+            run = await rt.with_options(id="r").start(poll)
+            await rt.until_idle()
+            await run.answer("r:ask#1", "a", who="eve", on_behalf="ada")
+            rt = await box.crash_and_reopen()
+            for who in ("ada", "eve"):
+                with pytest.raises(WrongAnswerError, match=f"{who} has said so already"):
+                    await rt.run("r").answer("r:ask#1", "b", who=who)
+            with pytest.raises(UsageError, match="who passes it on"):
+                await rt.run("r").answer("r:ask#1", "b", on_behalf="bob")
+            await rt.run("r").answer("r:ask#1", "b", who="bob")
+            return await rt.run("r").result(), await events(rt, "r", "question-answered")
+
+    result, answered = play(scenario)
+
+    assert result == ["a", "b"]
+    assert [(one["by"], one["on_behalf"]) for one in answered] == [("eve", "ada"), ("bob", "")]
+
+
+def test_who_changed_the_arguments_may_approve_them_under_another_spelling() -> None:
+    async def scenario() -> Any:
+        async with box_with(payment, tools=[transfer]) as box:
+            run = await paid(await box.open(), several=2)
+            await run.approve(QUESTION, who="Eve", arguments={"to": "ada", "amount": 7})
+            with pytest.raises(WrongAnswerError, match="eve has said so already"):
+                await run.approve(QUESTION, who="eve")
+
+    play(scenario)
 
 
 def test_several_approvals_are_of_different_people_and_of_the_same_arguments() -> None:

@@ -14,6 +14,7 @@ from perdure import (
     Criterion,
     EntryPoint,
     Goal,
+    GoalConflictError,
     GoalOutcome,
     LogEvent,
     PayloadTooLargeError,
@@ -608,6 +609,82 @@ def test_the_application_decides_too_and_its_outcomes_are_checked() -> None:
     play(scenario)
 
 
+def test_a_decision_and_a_violation_that_are_told_again_under_their_ids_are_recorded_once() -> None:
+    said: dict[str, Any] = {"criteria": ["sent"], "options": ["mail", 7], "chosen": {"by": "mail"}, "id": "ticket-17"}
+
+    async def scenario() -> None:
+        async with mail_box() as box:
+            rt = await box.open()
+            first = await rt.goals.record_decision("mail", "send it", **said)
+            await rt.goals.record_violation("mail", "polite", "they said so", id="letter-3")
+            await rt.goals.record_outcome(first, True)
+            rt = await box.crash_and_reopen()
+            before = await goal_events(rt)
+
+            again = await rt.goals.record_decision("mail", "send it", **said)
+            await rt.goals.record_violation("mail", "polite", "they said so", id="letter-3")
+
+            assert again == first
+            assert await goal_events(rt) == before
+            assert (await rt.goals.statistics())["total_decisions"] == 1
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    "otherwise",
+    [
+        lambda goals: goals.record_decision("mail", "send two", id="one"),
+        lambda goals: goals.record_decision("mail", "send it", chosen="mail", id="one"),
+        lambda goals: goals.record_decision("mail", "send it", criteria=["cheap"], id="one"),
+        lambda goals: goals.record_violation("mail", "polite", id="one"),
+        lambda goals: goals.record_violation("mail", "budget", "too much", id="two"),
+        lambda goals: goals.record_decision("mail", "too much", id="two"),
+    ],
+)
+def test_an_id_that_is_told_something_else_under_is_refused_and_nothing_is_recorded(otherwise: Any) -> None:
+    async def scenario() -> None:
+        async with mail_box() as box:
+            rt = await box.open()
+            await rt.goals.record_decision("mail", "send it", id="one")
+            await rt.goals.record_violation("mail", "polite", "too much", id="two")
+            before = await goal_events(rt)
+
+            with pytest.raises(GoalConflictError, match="something else"):
+                await otherwise(rt.goals)
+
+            assert await goal_events(rt) == before
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("id", ["", "x" * 129, "a\nb", 7])
+def test_what_cannot_be_an_id_is_refused_and_nothing_is_recorded(id: Any) -> None:
+    async def scenario() -> None:
+        async with mail_box() as box:
+            rt = await box.open()
+            with pytest.raises(UsageError):
+                await rt.goals.record_decision("mail", "send it", id=id)
+            with pytest.raises(UsageError):
+                await rt.goals.record_violation("mail", "polite", id=id)
+
+            assert "decision-made" not in await goal_events(rt)
+
+    play(scenario)
+
+
+def test_a_caller_that_asks_again_before_it_has_an_answer_decides_once() -> None:
+    async def scenario() -> None:
+        async with mail_box() as box:
+            rt = await box.open()
+
+            made = await asyncio.gather(*(rt.goals.record_decision("mail", "send it", id="one") for _ in range(9)))
+
+            assert {one.number for one in made} == {1}
+
+    play(scenario)
+
+
 def test_two_that_tell_one_outcome_at_the_same_time_count_once() -> None:
     async def scenario() -> None:
         async with mail_box() as box:
@@ -844,7 +921,9 @@ def test_a_goal_is_not_made_what_only_its_progress_makes_it(status: Any) -> None
             rt = await box.open()
             await rt.goals.set_status("mail", "suspended")
 
-            with pytest.raises(UsageError, match=f"made ready, active, failed, suspended, not '{status}'"):
+            with pytest.raises(
+                UsageError, match=f"status is one of 'ready', 'active', 'failed', 'suspended', not '{status}'"
+            ):
                 await rt.goals.set_status("mail", status)
 
             assert (await rt.goals.progress("mail")).status == "suspended"

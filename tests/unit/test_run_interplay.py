@@ -234,6 +234,9 @@ def test_retried_runs_of_a_queue_wait_for_their_turn_also_after_a_crash() -> Non
             assert at_work == [0, 0, 1]
             await rt.run("r2").cancel("not needed")
             await settle(box)
+            assert (await rt.run("r2").status()).status == "waiting"  # for its place: it has begun, and cleans up
+            await rt.run("r1").cancel()
+            await settle(box)
             assert (await rt.run("r2").status()).status == "cancelled"
             assert (await rt.statistics()).queues["q"].waiting == 0
 
@@ -277,6 +280,7 @@ def test_a_blocked_run_of_a_queue_that_is_retried_and_cancelled_cleans_up() -> N
             await settle(box)
             assert (await rt.run("r").status()).status == "queued"
             await rt.run("r").cancel()
+            await rt.run("h").cancel()
             await settle(box)
             assert (await rt.run("r").status()).status == "cancelled"
 

@@ -184,6 +184,7 @@ def test_what_a_step_is_sent_under_the_name_of_a_secret_is_found_and_only_its_co
     [
         (Step(id="x", agent="a", on_failure="continue"), r"steps\[0\].on_failure"),
         (Step(id="x", agent="a", conditions={"if": "x"}), r"steps\[0\].conditions"),
+        (Step(id="x", agent="a", pause=True), r"steps\[0\].pause"),
         (Step(id="x", agent="nobody"), r"steps\[0\].agent"),
     ],
 )

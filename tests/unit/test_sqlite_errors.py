@@ -188,7 +188,7 @@ def test_another_database_is_refused_and_left_as_it_is(path: Path) -> None:
         run(opening(path))
 
     assert path.read_bytes() == before
-    assert sorted(file.name for file in path.parent.iterdir()) == ["log.db", "log.db.lock"]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["log.db"]
 
 
 def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(path: Path) -> None:
@@ -227,7 +227,7 @@ def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
 def test_a_folder_in_the_place_of_the_file_is_named(path: Path) -> None:
     path.mkdir()
 
-    with pytest.raises(LogUnavailableError):
+    with pytest.raises(NotALogError, match="it is a folder"):
         run(opening(path))
 
 

@@ -52,7 +52,7 @@ def test_the_time_that_one_asks_from_is_not_among_those_after_it() -> None:
 
 
 def test_an_interval_of_a_day_does_not_follow_the_clocks_that_are_changed() -> None:
-    schedule = Schedule(every=timedelta(days=1), time_zone=BERLIN)
+    schedule = Schedule(every=timedelta(days=1))
 
     assert times(schedule, utc("2026-03-27 03:00"), 3) == ["03-28 03:00", "03-29 03:00", "03-30 03:00"]
 
@@ -205,6 +205,19 @@ def test_a_jitter_that_is_not_less_than_the_interval_is_refused() -> None:
 
     with pytest.raises(UsageError, match="the jitter of nightly is less than its interval"):
         check_schedule(schedule, "nightly")
+
+
+@pytest.mark.parametrize("every", [timedelta(microseconds=1), timedelta(milliseconds=999), timedelta.max])
+def test_an_interval_that_would_fill_the_log_or_is_no_date_is_refused(every: timedelta) -> None:
+    with pytest.raises(UsageError, match="the interval of nightly is at least a second and at most a thousand years"):
+        check_schedule(Schedule(every=every), "nightly")
+
+
+def test_an_interval_refuses_a_time_zone_which_would_mean_nothing() -> None:
+    with pytest.raises(UsageError, match=r"nightly has an interval, and time_zone='Europe/Berlin' means nothing to it"):
+        check_schedule(Schedule(every=timedelta(hours=1), time_zone=BERLIN), "nightly")
+
+    check_schedule(Schedule(every=timedelta(seconds=1)), "nightly")
 
 
 def test_more_missed_times_than_can_be_counted_are_refused() -> None:

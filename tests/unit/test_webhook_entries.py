@@ -231,3 +231,40 @@ def test_routes_of_entry_points_are_listed_and_may_not_take_anothers_path(tmp_pa
     assert [(route.source, route.path) for route in rt.webhooks.routes] == [("other", "/hook"), ("hook", "/hook")]
     with pytest.raises(UsageError, match="two webhooks take POST /hook, other and hook"):
         asyncio.run(main())
+
+
+def test_a_body_that_is_sent_again_under_another_id_starts_no_second_run_where_bodies_are_told_apart(
+    tmp_path: Path,
+) -> None:
+    entry = EntryPoint("hook", take, trigger=Webhook("/hook/{name}", secret=SECRET, dedupe="body"))
+
+    async def main() -> None:
+        async with serving(tmp_path / "log.db", workflows=[take], entry_points=[entry]) as (rt, client):
+            answers = [
+                await client.post("/hook/a", content=b'{"n": 1}', headers=github(b'{"n": 1}', "d-1")),
+                await client.post("/hook/a", content=b'{"n": 1}', headers=github(b'{"n": 1}', "d-2")),
+                await client.post("/hook/b?x=1", content=b'{"n": 1}', headers=github(b'{"n": 1}')),
+                await client.post("/hook/a", content=b'{"n": 2}', headers=github(b'{"n": 2}', "d-1")),
+            ]
+
+            assert [answer.status_code for answer in answers] == [202, 200, 200, 202]
+            found = await results(rt, "hook", 2)
+            assert sorted(found.values(), key=str) == [{"n": 1}, {"n": 2}]
+            assert all(run.startswith("hook:body-") for run in found)
+            (first, second) = await rt.read(Query(types=("event-published",)))
+            assert ('"correlation":"d-1"' in (first.data or ""), '"correlation":"d-1"' in (second.data or "")) == (
+                True, True,
+            )  # fmt: skip
+
+    asyncio.run(main())
+
+
+def test_how_deliveries_are_known_again_is_checked_at_once() -> None:
+    wrong: Any = "digest"
+
+    with pytest.raises(UsageError, match=r"dedupe.*'id'.*'body', not 'digest'"):
+        Webhook("/x", dedupe=wrong)
+    with pytest.raises(UsageError, match=r"dedupe.*'id'.*'body', not 'digest'"):
+        WebhookRoute(source="x", path="/x", dedupe=wrong)
+    with pytest.raises(UsageError, match="leave out delivery_header"):
+        WebhookRoute(source="x", path="/x", dedupe="body", delivery_header="X-My-Id")

@@ -193,7 +193,7 @@ def test_it_is_signed_as_github_signs_or_bears_a_token() -> None:
         (URL, {"secret": ""}, "is empty"),
         (URL, {"secret": "hunter2!"}, "is base64"),
         (URL, {"secret": "hunter2 ", "scheme": "bearer"}, "printable ASCII"),
-        (URL, {"scheme": "md5"}, "one of standard, github, bearer"),
+        (URL, {"scheme": "md5"}, "one of 'standard', 'github', 'bearer'"),
     ],
 )
 def test_what_cannot_be_sent_is_refused_when_it_is_made(url: str, options: dict[str, Any], text: str) -> None:

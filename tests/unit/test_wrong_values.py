@@ -18,7 +18,6 @@ from perdure import (
     RunFailedError,
     RunHandle,
     Runtime,
-    UnencodableError,
     UsageError,
     load_definition,
     tool,
@@ -77,7 +76,7 @@ def test_a_value_that_could_not_be_read_back_is_refused_and_the_log_can_be_opene
         async with Runtime("a.db", workflows=[waits], tools=[price], log=disk.open) as rt:
             run = await rt.with_options(id="r").start(waits)
 
-            with pytest.raises(UnencodableError, match="Expected `str`, got `int`"):
+            with pytest.raises(UsageError, match="is a text, not 5"):
                 await SAID[what](rt, run)
 
         async with Runtime("a.db", workflows=[waits], tools=[price], log=disk.open) as rt:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -72,6 +73,9 @@ def test_a_delivery_is_accepted_and_is_an_event_of_its_source(tmp_path: Path) ->
         (b'{"a": 1', {"raw_body": '{"a": 1'}),
         (b"1e999", {"raw_body": "1e999"}),
         (b"\xff\x00", {"raw_body": "\\xff\x00"}),
+        (b'[{"$secret": "HOME"}]', {"raw_body": '[{"$secret": "HOME"}]'}),
+        (b'{"a": {"\\u0024secret": "HOME"}}', {"raw_body": '{"a": {"\\u0024secret": "HOME"}}'}),
+        (b'{"a": "$secret \\u0041"}', {"a": "$secret A"}),
         (b"[" * 300 + b"]" * 300, {"raw_body": "[" * 300 + "]" * 300}),
         (b'{"a": 12345678901234567890123}', {"a": 12345678901234567890123}),
     ],
@@ -558,7 +562,13 @@ def test_the_figures_say_what_came_in(tmp_path: Path) -> None:
             for headers in (github(b"{}", "1"), github(b"{}", "1"), {}):
                 await client.post("/github", content=b"{}", headers=headers)
 
-            assert rt.webhooks.statistics() == WebhookStatistics(1, accepted=1, duplicates=1, refused=1, at_once=0)
+            figures = rt.webhooks.statistics()
+            assert msgspec.structs.replace(figures, mean_seconds=0.0, longest_seconds=0.0) == WebhookStatistics(
+                1, accepted=1, duplicates=1, refused=1, at_once=0, refused_for={"not_signed": 1}
+            )
+            assert 0 < figures.mean_seconds == figures.longest_seconds
+            assert (await rt.statistics()).webhooks == figures
+            assert (await rt.get_stats())["webhooks"] == msgspec.structs.asdict(figures)
 
     asyncio.run(main())
 

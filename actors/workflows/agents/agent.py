@@ -20,6 +20,7 @@ from perdure.actors.tools.retry import NO_RETRY, Retry
 from perdure.actors.workflows.agents.messages import AgentMessage, AgentResponse, as_told
 from perdure.actors.workflows.definition import Workflow
 from perdure.store.errors import UsageError
+from perdure.store.expected import checked, checked_function
 
 Handle: TypeAlias = Callable[..., Any]
 """Takes the message, and the `ToolContext` if it has a second parameter; async, or run on a worker thread."""
@@ -46,6 +47,7 @@ HOME: ContextVar[Processes] = ContextVar("perdure_agents")
 """The agents of the runtime that makes the call."""
 
 
+@checked
 class Agent:
     """Somebody who can be asked to do something: by steps of workflows, or by `ctx.call(agent.tool, message)`."""
 
@@ -236,6 +238,7 @@ def _declared(handler: Any) -> Iterable[str]:
     )
 
 
+@checked_function
 def agent(name: str | None = None, **options: Any) -> Callable[[Callable[..., Awaitable[Any]] | type[Any]], Agent]:
     """Make a function or a class an agent: `@agent(capabilities=["anomalies"])`; options as those of `Agent`.
 

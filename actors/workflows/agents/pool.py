@@ -20,6 +20,7 @@ from perdure.actors.workflows.agents.errors import UnknownAgentError
 from perdure.actors.workflows.agents.messages import AgentMessage, AgentResponse, as_response
 from perdure.actors.workflows.agents.residents import Resident, Residents
 from perdure.store.errors import UsageError
+from perdure.store.expected import checked_but
 
 MAX_LOADED = 10
 """Agents in memory at the same time, unless the settings say otherwise."""
@@ -58,6 +59,7 @@ class AgentStatistics(msgspec.Struct, frozen=True):
     max_loaded: int
 
 
+@checked_but("__init__")
 class Agents(Mapping[str, Agent]):
     """Agents by name, in the order of registration."""
 

@@ -12,6 +12,7 @@ from perdure.actors.tools.context import ToolContext
 from perdure.actors.workflows.agents.agent import HOME, Agent
 from perdure.actors.workflows.agents.messages import AgentMessage, AgentResponse
 from perdure.store.errors import UsageError
+from perdure.store.expected import checked_function
 
 
 class Reflection(msgspec.Struct, frozen=True):
@@ -38,6 +39,7 @@ def own_quality(_: AgentMessage, response: AgentResponse) -> Reflection:
     return Reflection(quality, response.metadata.get("feedback", ""))
 
 
+@checked_function
 def reflective(
     agent: Agent,
     *,

@@ -10,14 +10,13 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-import structlog
-
 from perdure.actors.kernel.clock import Clock, Timer
+from perdure.actors.kernel.logs import logger
 from perdure.actors.tools.invoke import Threads
 from perdure.actors.workflows.agents.agent import Agent
 from perdure.actors.workflows.agents.loading import Loaded, load
 
-_log = structlog.get_logger("perdure.agents")
+_log = logger("perdure.agents")
 
 LAST_WORDS = 10.0
 """Seconds that agents have to shut down when the runtime closes."""

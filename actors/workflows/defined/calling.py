@@ -4,6 +4,8 @@ Not here: whether and when it is performed (`flow.py`). Invariant: a step is per
 that a resumed run finds what it came to.
 """
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Final, TypeAlias
 
@@ -58,12 +60,25 @@ async def call_step(ctx: Context, known: Known, step: Step, data: Data, way: Way
         return await _Call(ctx, known, step, data, way, policy.as_retry()).answer()
     # Somebody stands by, so nobody waits for an open circuit.
     retry = msgspec.structs.replace(policy.as_retry(), on_refusal="fail")
-    answer = await _Call(ctx, known, step, data, way, retry).answer()
+    with _somebody_stands_by():
+        answer = await _Call(ctx, known, step, data, way, retry).answer()
     if answer[0].success:
         return answer
     instead = msgspec.structs.replace(step, agent=policy.fallback_agent, tool=None, workflow=None)
     at_last = msgspec.structs.replace(way, key=f"{way.key or step.id}~", by=way.instead_by or way.by)
     return await _Call(ctx, known, instead, data, at_last, NO_RETRY).answer()
+
+
+@contextmanager
+def _somebody_stands_by() -> Generator[None]:
+    """Have a failure for good be told past a saga's pivot too: the fallback comes before a person."""
+    branch = CURRENT.get()
+    assert branch is not None  # noqa: S101 - the code of a run runs in one
+    pivots, branch.pivots = branch.pivots, 0
+    try:
+        yield
+    finally:
+        branch.pivots = pivots
 
 
 class _Call:

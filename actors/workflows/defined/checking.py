@@ -168,6 +168,8 @@ def _compensation(step: Step, undo: Compensation, at: str, known: Known) -> Iter
         yield Fault(at, "it names agent and tool: one of them undoes the step")
     if undo.agent is None and undo.tool is None and step.agent is None:
         yield Fault(at, "it names nobody, and the step has no agent that could undo it: name an agent or a tool")
+    if undo.tool is not None and undo.action != "compensate" and (undo.retry is None or not undo.retry.fallback_agent):
+        yield Fault(f"{at}.action", "only an agent is told an action")
     if undo.tool is not None and undo.tool not in known.tools:
         yield Fault(f"{at}.tool", f"there is no tool {undo.tool!r}; {nearest(undo.tool, known.tools)}")
     agent = undo.agent or (step.agent if undo.tool is None else None)

@@ -170,17 +170,24 @@ class Flow:
         return self.put(step, data, result) if step.output_mapping else {**data, **result.as_object()}
 
     def merged(self, results: Sequence[StepResult]) -> Any:
-        """Return what the steps returned as one.
+        """Return what the steps returned as one, of those with a mapping what it takes from that.
 
         Raises:
             WorkflowFailedError: they cannot be merged, or the reducer raised.
         """
+        given = [self._contributed(result) for result in results]
         try:
-            return merge(self.definition.merge, results, self.known.reducers)
+            return merge(self.definition.merge, given, self.known.reducers)
         except MergeError as error:
             raise self.broken(str(error), "MergeError") from error
         except Exception as error:
             raise self.broken(f"reducer {self.definition.merge} failed: {error}", type(error).__name__) from error
+
+    def _contributed(self, result: StepResult) -> StepResult:
+        step = self.definition.step(result.step_id)
+        if not step.output_mapping or result.data is None:
+            return result
+        return msgspec.structs.replace(result, data=self.put(step, {}, result))
 
     # Failing
 
@@ -188,10 +195,14 @@ class Flow:
         """Return the result of steps beside one another.
 
         Raises:
-            WorkflowFailedError: there were some, and each of them failed; the result is with it.
+            WorkflowFailedError: there were some, each of them failed, and for one of them that is to end the workflow;
+                the result is with it.
         """
-        if results and not any(result.success for result in results):
-            raise self.failed(results[0], shape)
+        if any(result.success for result in results):
+            return shape
+        ending = next((one for one in results if self.definition.step(one.step_id).on_failure == "stop"), None)
+        if ending is not None:
+            raise self.failed(ending, shape)
         return shape
 
     def failed(self, failure: StepResult, shape: Data | None = None) -> WorkflowFailedError:

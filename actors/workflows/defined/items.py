@@ -47,6 +47,9 @@ class Items:
         key = source.id if self._pages == 0 else f"{source.id}@{self._pages + 1}"
         self._pages += 1
         data = {**self._flow.data, "cursor": self._cursor}
+        if not self._flow.applies(source, data, key):
+            self._is_over = True
+            return []
         answer = (await self._flow.perform(source, data, Way(key=key))).data
         found = look_up(answer, "cursor")
         following = None if found is MISSING else found

@@ -6,11 +6,14 @@ so each event is looked at once, whatever has run meanwhile.
 
 import json
 from datetime import datetime, timedelta
+from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
 
 from perdure.actors.triggers.wanted import On, PublishedEvent
 from perdure.actors.workflows.defined.calling import Data
 from perdure.actors.workflows.defined.model import Step, Trigger
+from perdure.actors.workflows.defined.pausing import after_pause
 from perdure.actors.workflows.errors import StepFailedError
 
 if TYPE_CHECKING:
@@ -23,9 +26,12 @@ class Triggers:
     def __init__(self, flow: "Flow") -> None:
         self._flow = flow
         self._wanted = [_on(trigger) for step in flow.definition.steps for trigger in step.on]
-        self._due: list[Step] = [step for step in flow.definition.steps if not step.on]
+        after_pauses = {step.id for step in map(partial(after_pause, flow.definition), flow.definition.steps) if step}
+        self._due: list[Step] = [s for s in flow.definition.steps if not s.on and s.id not in after_pauses]
         """At first, those that wait for no event."""
         self._waiting = [step for step in flow.definition.steps if step.on]
+        self._came: set[str] = set()
+        """The steps whose event has come: with `until` they wait for another one, for however long."""
         self._event: PublishedEvent | None = None
         self._began: datetime | None = None
 
@@ -42,6 +48,11 @@ class Triggers:
             self._take(await self._next_event())
         return self._due.pop(0)
 
+    def go_on_at(self, step: Step | None) -> None:
+        """Have *step* performed before whatever else is due; None: nothing is."""
+        if step is not None:
+            self._due.insert(0, step)
+
     def with_event(self, data: Data) -> Data:
         """Return *data* with the event that the step which is due was waiting for, as `event`."""
         if self._event is None:
@@ -49,13 +60,16 @@ class Triggers:
         return {**data, "event": {"type": self._event.type, "data": self._event.data, "id": self._event.id}}
 
     async def _next_event(self) -> PublishedEvent:
-        limit = min((seconds for seconds in map(_patience, self._waiting) if seconds is not None), default=None)
-        if limit is None:
+        limits = [(seconds, step) for step in self._waiting if (seconds := _patience(step)) is not None]
+        if not limits:
             return await self._flow.ctx.any_event(self._wanted)
-        now = self._flow.ctx.now()
+        now = self._flow.ctx.now()  # recorded whether or not a time still counts, as in runs of before
         self._began = self._began or now
+        limits = [(seconds, step) for seconds, step in limits if step.id not in self._came]
+        if not limits:
+            return await self._flow.ctx.any_event(self._wanted)
+        limit, late = min(limits, key=itemgetter(0))
         left = self._began + timedelta(seconds=limit) - now
-        late = next(step for step in self._waiting if _patience(step) == limit)
         try:
             if left > timedelta(0):
                 return await self._flow.ctx.any_event(self._wanted, timeout=left)
@@ -69,6 +83,7 @@ class Triggers:
     def _take(self, event: PublishedEvent) -> None:
         self._event = event
         self._due = [step for step in self._waiting if any(self._fits(trigger, event) for trigger in step.on)]
+        self._came.update(step.id for step in self._due)
         if self._flow.definition.until is None:
             self._waiting = [step for step in self._waiting if step not in self._due]
 

@@ -12,6 +12,7 @@ import msgspec
 
 from perdure.actors.workflows.defined.condition_faults import faults_in, path_faults
 from perdure.actors.workflows.defined.errors import Fault
+from perdure.actors.workflows.defined.items import MAP_AND_REDUCE
 from perdure.actors.workflows.defined.known import Known
 from perdure.actors.workflows.defined.model import MERGES, Branching, Pattern, Step, WorkflowDefinition
 from perdure.actors.workflows.defined.pausing import PAUSING, after_pause, pause_faults
@@ -43,7 +44,10 @@ OWN_OF_STEPS: Final[dict[str, tuple[Pattern, ...]]] = {
     "next": ("conditional",),
     "on": ("event_driven",),
     "pause": PAUSING,
+    "answer": PAUSING,
+    "output_mapping": ("sequential", "conditional", "saga", "event_driven", "fan_out_fan_in"),
 }
+"""The same of a step's fields: docs/definitions.md has all of them."""
 
 
 def pattern_faults(definition: WorkflowDefinition, known: Known) -> Iterator[Fault]:
@@ -60,17 +64,23 @@ def _strangers(definition: WorkflowDefinition) -> Iterator[Fault]:
     defaults = _defaults(WorkflowDefinition)
     for name, patterns in OWN.items():
         if getattr(definition, name) != defaults[name] and definition.pattern not in patterns:
-            yield Fault(name, f"only {' and '.join(patterns)} has it, and this is {definition.pattern}")
+            yield Fault(name, f"only {_listed(patterns)} has it, and this is {definition.pattern}")
     defaults = _defaults(Step)
     for number, step in enumerate(definition.steps):
         for name, patterns in OWN_OF_STEPS.items():
             if getattr(step, name) != defaults[name] and definition.pattern not in patterns:
-                text = f"only a step of {' and '.join(patterns)} has it, and this is {definition.pattern}"
+                text = f"only a step of {_listed(patterns)} has it, and this is {definition.pattern}"
                 yield Fault(f"steps[{number}].{name}", text)
 
 
+def _listed(patterns: tuple[Pattern, ...]) -> str:
+    *others, last = patterns
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def _defaults(struct: type[msgspec.Struct]) -> dict[str, Any]:
-    return {field.name: field.default for field in msgspec.structs.fields(struct)}
+    fields = msgspec.structs.fields(struct)
+    return {f.name: f.default if f.default_factory is msgspec.NODEFAULT else f.default_factory() for f in fields}
 
 
 def _saga(definition: WorkflowDefinition, _: Known) -> Iterator[Fault]:
@@ -90,6 +100,11 @@ def _map_reduce(definition: WorkflowDefinition, _: Known) -> Iterator[Fault]:
         text = "map_reduce has a step for each item and one for all results (and before them one that gives the items)"
         yield Fault("steps", f"{text}, not {len(definition.steps)}")
     last = len(definition.steps) - 1
+    if len(definition.steps) > MAP_AND_REDUCE and definition.page_size != _defaults(WorkflowDefinition)["page_size"]:
+        yield Fault("page_size", "the first step says how many items it gives at once: leave page_size out")
+    if last > 0 and definition.steps[last - 1].on_failure == "continue":
+        text = "on_item_failure says what becomes of an item that failed"
+        yield Fault(f"steps[{last - 1}].on_failure", text)
     if definition.reduce == "fold" and definition.steps[last].on_failure == "continue":
         text = "with reduce = fold it cannot be passed over: the results of a page would be lost"
         yield Fault(f"steps[{last}].on_failure", text)
@@ -118,7 +133,10 @@ def _event_driven(definition: WorkflowDefinition, known: Known) -> Iterator[Faul
             at = f"steps[{number}].on[{n}]"
             yield from event_faults(trigger.event, f"{at}.event", known)
             yield from faults_in(trigger.filter, f"{at}.filter", known.predicates)
-            if trigger.within is not None and not 0 < trigger.within <= LONGEST_SECONDS:
+            if trigger.within != step.on[0].within:
+                text = f"a step waits for all its events equally long: as steps[{number}].on[0] says"
+                yield Fault(f"{at}.within", text)
+            elif trigger.within is not None and not 0 < trigger.within <= LONGEST_SECONDS:
                 text = f"it is seconds, more than 0 and at most ten years, not {trigger.within:g}"
                 yield Fault(f"{at}.within", text)
     if definition.until is not None:

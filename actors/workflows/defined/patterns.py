@@ -114,6 +114,8 @@ async def event_driven(flow: Flow) -> Data:
             result = await flow.perform(step, given, way)
             data = flow.put(step, data, result)
             results.append(result)
+            data, following = await flow.pause(step, data, way)
+            triggers.go_on_at(following)
     return {"pattern": "event_driven", "steps_executed": len(results), "final_data": data, "step_results": results}
 
 

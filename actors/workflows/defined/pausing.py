@@ -10,7 +10,7 @@ from typing import Final
 from perdure.actors.workflows.defined.errors import Fault
 from perdure.actors.workflows.defined.model import Pattern, Step, WorkflowDefinition
 
-PAUSING: Final[tuple[Pattern, ...]] = ("sequential", "conditional", "saga")
+PAUSING: Final[tuple[Pattern, ...]] = ("sequential", "conditional", "saga", "event_driven")
 """Patterns in which one step after the other is performed: where there is one place to go on at."""
 
 RESUME: Final = "_resume"
@@ -34,7 +34,10 @@ def pause_faults(definition: WorkflowDefinition) -> Iterator[Fault]:
         if definition.pattern == "conditional" and step.next is not None:
             text = f"it would never be followed: the run goes on at {following.id} when it is resumed"
             yield Fault(f"steps[{number}].next", text)
-        if definition.pattern != "conditional" and places[following.id] < number:
+        if definition.pattern == "event_driven" and following.on:
+            text = f"it would never be waited for: {following.id} is performed when the run is resumed"
+            yield Fault(f"steps[{places[following.id]}].on", text)
+        if definition.pattern in ("sequential", "saga") and places[following.id] < number:
             text = f"the run goes on at {following.id} when it is resumed, which comes before it: move it after it"
             yield Fault(f"steps[{number}].pause", text)
 

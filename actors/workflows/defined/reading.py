@@ -20,6 +20,7 @@ from perdure.actors.workflows.defined.errors import Fault, InvalidDefinitionErro
 from perdure.actors.workflows.defined.model import WorkflowDefinition
 from perdure.actors.workflows.defined.wording import kind_of, nearest, under
 from perdure.store.errors import PayloadTooLargeError, UnencodableError, UsageError
+from perdure.store.expected import checked_function
 
 Source: TypeAlias = str | bytes | os.PathLike[str] | Mapping[str, Any] | WorkflowDefinition
 """A definition, plain data, the text of one in JSON or TOML, or the path of a file of these."""
@@ -31,6 +32,7 @@ _DEEPEST: Final = 64
 """Objects within objects, in arguments and metadata."""
 
 
+@checked_function
 def load_definition(source: Source) -> WorkflowDefinition:
     """Read a definition from whatever it is in; a text is a path when it ends with .json or .toml.
 

@@ -50,4 +50,6 @@ class Reduction:
     async def _reduce(self, data: Data) -> None:
         self._pages += 1
         way = USUAL if self._pages == 1 else Way(key=f"{self._reducer.id}@{self._pages}")
+        if not self._flow.applies(self._reducer, data, way.key):
+            return  # what there was stays
         self._reduced = (await self._flow.perform(self._reducer, data, way)).data

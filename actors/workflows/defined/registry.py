@@ -24,6 +24,7 @@ from perdure.actors.workflows.defined.reading import Source, load_definition
 from perdure.actors.workflows.definition import Workflow, digest
 from perdure.actors.workflows.errors import UnknownWorkflowError
 from perdure.store.errors import UsageError
+from perdure.store.expected import checked_but
 
 Data: TypeAlias = dict[str, Any]
 
@@ -130,6 +131,7 @@ class DefinedWorkflow(Workflow[[Data], Data]):
         return digest(self.name, bytes(msgspec.json.decode(data, type=_Given).data))
 
 
+@checked_but("__init__")
 class Workflows(Mapping[str, AnyWorkflow]):
     """Workflows by name, in the order of registration."""
 

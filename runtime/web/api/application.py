@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from urllib.parse import quote
 
 import msgspec
-import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from perdure.actors.kernel.accounts import account_of
+from perdure.actors.kernel.logs import logger
 from perdure.runtime.serving.access import Access
 from perdure.runtime.web.api.endpoint import JSON, Call, Endpoint
 from perdure.runtime.web.api.limits import ApiLimits
@@ -44,7 +44,7 @@ _PARAMETER: Final = re.compile(r"\\\{[^}]*\\\}")
 """In the path of a webhook, escaped."""
 
 _encode = msgspec.json.Encoder().encode
-_log = structlog.get_logger("perdure.http")
+_log = logger("perdure.http")
 
 
 class ApiStatistics(msgspec.Struct, frozen=True):
@@ -270,7 +270,10 @@ class HttpApi:
         return answer if isinstance(answer, Response) else _json(answer.value, answer.status, answer.headers)
 
     def _caller(self, request: Request, endpoint: Endpoint) -> Caller:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        given = request.headers.getlist("authorization")
+        if len(given) > 1:  # a proxy may have looked at the other one
+            raise Refused(401, "UnauthorizedError", "one token at a time", {"WWW-Authenticate": "Bearer"})
+        scheme, _, token = "".join(given).partition(" ")
         caller = self.tokens.caller(token.strip() if scheme.lower() == "bearer" and token.strip() else None)
         if caller is None:
             detail = "a token is needed: Authorization: Bearer TOKEN" if not scheme else "the token is not known"

@@ -2,12 +2,12 @@
 
 from starlette.responses import Response
 
+from perdure.actors.triggers.event_names import RECEIVED
 from perdure.runtime.web.api import shapes
 from perdure.runtime.web.api.endpoint import EVENT_STREAM, Answer, Call, Endpoint
 from perdure.runtime.web.api.pages import page_of_events
 from perdure.runtime.web.api.problems import Refused
 from perdure.runtime.web.api.streaming import LAST_EVENT_ID, READ_AHEAD, EventStream
-from perdure.runtime.web.webhooks.delivery import RECEIVED
 from perdure.store.records import Query, StreamId
 
 

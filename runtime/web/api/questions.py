@@ -3,6 +3,7 @@
 from perdure.runtime.web.api import shapes
 from perdure.runtime.web.api.endpoint import Answer, Call, Endpoint
 from perdure.runtime.web.api.runs import handle_of
+from perdure.runtime.web.api.speaking import speaker
 
 _NOBODY = "api"
 """Who approves or rejects where neither the request nor a token says it: an approval has somebody's name."""
@@ -17,21 +18,28 @@ async def _list(call: Call) -> Answer:
 
 async def _answer(call: Call) -> Answer:
     body: shapes.AnswerBody = call.body
-    await handle_of(call).answer(call.path["question"], body.value, who=call.caller.speaking_for(body.who))
+    said = speaker(call.caller, body.who)
+    await handle_of(call).answer(call.path["question"], body.value, who=said.who, on_behalf=said.on_behalf)
     return Answer(shapes.Done())
 
 
 async def _approve(call: Call) -> Answer:
     body: shapes.ApproveBody = call.body
-    who = call.caller.speaking_for(body.who) or _NOBODY
-    await handle_of(call).approve(call.path["question"], who=who, arguments=body.arguments, digest=body.digest)
+    said = speaker(call.caller, body.who)
+    await handle_of(call).approve(
+        call.path["question"],
+        who=said.who or _NOBODY,
+        arguments=body.arguments,
+        digest=body.digest,
+        on_behalf=said.on_behalf,
+    )
     return Answer(shapes.Done())
 
 
 async def _reject(call: Call) -> Answer:
     body: shapes.RejectBody = call.body
-    who = call.caller.speaking_for(body.who) or _NOBODY
-    await handle_of(call).reject(call.path["question"], body.reason, who=who)
+    said = speaker(call.caller, body.who)
+    await handle_of(call).reject(call.path["question"], body.reason, who=said.who or _NOBODY, on_behalf=said.on_behalf)
     return Answer(shapes.Done())
 
 

@@ -116,8 +116,8 @@ async def read_body(request: Request, kind: type[msgspec.Struct] | None, limits:
     if not body and not _has_required(kind):
         return kind()
     said = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if said != JSON:
-        raise Refused(415, "UnsupportedMediaTypeError", f"a body is {JSON}", {"Accept": JSON})
+    if said != JSON or request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Refused(415, "UnsupportedMediaTypeError", f"a body is {JSON}, as it stands", {"Accept": JSON})
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
@@ -131,18 +131,32 @@ async def read_body(request: Request, kind: type[msgspec.Struct] | None, limits:
 def check_names_no_secret(body: object) -> None:
     """Check that what was sent names no secret: a tool would be given the value, and whoever asks chooses the tool.
 
+    However deep it is nested: what comes after says that it is too deep.
+
     Raises:
         Refused: it has an object with the key `$secret`.
     """
-    left: list[Any] = [msgspec.to_builtins(body)]
+    left: list[Any] = [body]
     while left:
         one = left.pop()
-        if isinstance(one, list):
+        if isinstance(one, msgspec.Struct):
+            left.extend(getattr(one, name) for name in one.__struct_fields__)
+        elif isinstance(one, (list, tuple)):
             left.extend(cast("list[object]", one))
         elif isinstance(one, dict):
             if "$secret" in one:
                 raise Refused(403, "ForbiddenError", "a reference to a secret ($secret) takes the role admin")
             left.extend(cast("dict[str, object]", one).values())
+
+
+def read_text(text: object) -> object:
+    """Return what a text says that is JSON, as a question may read it; any other thing as it is."""
+    if not isinstance(text, str):
+        return text
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return text
 
 
 def _has_required(kind: type[msgspec.Struct]) -> bool:

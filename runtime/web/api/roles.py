@@ -33,16 +33,12 @@ class Caller(msgspec.Struct, frozen=True):
     role: Role
     name: str | None = None
     """As the log is to name them; None: anybody on this machine."""
+    is_named: bool = False
+    """Whether the token was given that name, so that it is somebody's; else it is no more than `api-ROLE`."""
 
     def may(self, role: Role) -> bool:
         """Return whether the caller may do what *role* may."""
         return RANK[self.role] >= RANK[role]
-
-    def speaking_for(self, who: str | None) -> str | None:
-        """Return whom the log names where the caller passes on what somebody else said."""
-        if who is None or self.name is None:
-            return who or self.name
-        return f"{who} via {self.name}"
 
 
 LOCAL: Final = Caller("operate")
@@ -63,7 +59,8 @@ class Tokens(msgspec.Struct, frozen=True):
     def of(cls, lines: Iterable[str]) -> Self:
         """Read tokens, one a line: `ROLE:TOKEN` or `ROLE:NAME:TOKEN`; blank lines and lines with `#` are passed over.
 
-        Without a name, the log names who asks `api-ROLE`.
+        A name makes a token somebody's: what is said with it is theirs. Several tokens may have one name. Without a
+        name, the log names who asks `api-ROLE`.
 
         Raises:
             UsageError: a line is none of these, or two tokens are the same; no token is in the text.
@@ -104,7 +101,8 @@ def _read(line: str, number: int) -> _Known:
     role, *rest = line.split(":", 2)
     if role not in RANK or not rest:
         raise UsageError(f"line {number} of the tokens: {_HOW}")
-    name = rest[0] if len(rest) == 2 else f"api-{role}"  # noqa: PLR2004 - a name and a token
+    is_named = len(rest) == 2  # noqa: PLR2004 - a name and a token
+    name = rest[0] if is_named else f"api-{role}"
     if not _NAME.fullmatch(name):
         raise UsageError(f"line {number} of the tokens: a name is 1 to 100 letters, digits or any of . _ @ + -")
     token = rest[-1]
@@ -115,7 +113,7 @@ def _read(line: str, number: int) -> _Known:
         check_token(token)
     except UsageError as error:
         raise UsageError(f"line {number} of the tokens: {error}") from None
-    return _Known(sha256(token.encode()).digest(), Caller(_role(role), name))
+    return _Known(sha256(token.encode()).digest(), Caller(_role(role), name, is_named))
 
 
 def _role(name: str) -> Role:

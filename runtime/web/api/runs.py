@@ -70,7 +70,7 @@ async def _events(call: Call) -> Answer:
 
 async def _cancel(call: Call) -> Answer:
     body: shapes.ReasonBody = call.body
-    return Answer(shapes.Changed(await handle_of(call).cancel(_because(call, body.reason))))
+    return Answer(shapes.Changed(await handle_of(call).cancel(_because(call, body.reason), who=call.caller.name)))
 
 
 def _because(call: Call, reason: str) -> str:
@@ -123,11 +123,11 @@ async def _settle(call: Call) -> Answer:
     await handle.status()
     match body.verdict:
         case "done":
-            await handle.settle_done(body.step, body.result)
+            await handle.settle_done(body.step, body.result, who=call.caller.name)
         case "not_done":
-            await handle.settle_not_done(body.step, because=_because(call, body.reason))
+            await handle.settle_not_done(body.step, because=_because(call, body.reason), who=call.caller.name)
         case "failed":
-            await handle.settle_failed(body.step, body.reason)
+            await handle.settle_failed(body.step, body.reason, who=call.caller.name)
     return Answer(shapes.Done())
 
 

@@ -24,7 +24,7 @@ Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=315_360_000)]
 """Up to ten years."""
 EventType: TypeAlias = Annotated[str, Meta(min_length=1, max_length=100)]
 Who: TypeAlias = Annotated[str, Meta(min_length=1, max_length=80)]
-"""Whom an answer comes from, where a program passes it on. The log names them `WHO via NAME`, with the token's name."""
+"""Whom an answer comes from. A token with a name is that person's or service's: another name takes an admin's token."""
 
 
 def maybe_moment(micros: int | None) -> datetime | None:

@@ -3,11 +3,14 @@
 from perdure.actors.state.goal_progress import GoalProgress
 from perdure.actors.state.view import StateView
 from perdure.runtime.conversations import Conversation, ConversationView
+from perdure.runtime.people import inject_input
 from perdure.runtime.web.api import shapes
 from perdure.runtime.web.api import way_shapes as ways
 from perdure.runtime.web.api.endpoint import Answer, Call, Endpoint
 from perdure.runtime.web.api.problems import Refused
+from perdure.runtime.web.api.reading import check_names_no_secret, read_text
 from perdure.runtime.web.api.runs import started
+from perdure.runtime.web.api.speaking import speaker
 
 
 def _view(call: Call) -> StateView:
@@ -72,7 +75,10 @@ async def _take_up(call: Call) -> Answer:
 
 async def _input(call: Call) -> Answer:
     body: ways.InputBody = call.body
-    outcome = await call.rt.inject_input(body.target, body.content, who=call.caller.speaking_for(body.who))
+    said = speaker(call.caller, body.who)
+    if not call.caller.may("admin"):
+        check_names_no_secret(read_text(body.content))
+    outcome = await inject_input(call.rt, body.target, body.content, said.who, said.on_behalf)
     if outcome is False:
         raise Refused(404, "UnknownTargetError", "there is no run and no question of that id")
     return Answer(ways.InputTaken(outcome))

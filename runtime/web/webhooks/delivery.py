@@ -11,9 +11,6 @@ import msgspec
 
 from perdure.actors.kernel.payloads import REDACTED
 
-RECEIVED: Final = "webhook_received"
-"""The type of the event that a delivery becomes."""
-
 MAX_DEPTH: Final = 200
 """Levels of a payload: what is nested deeper is kept as text, since not every reader of the log could take it apart."""
 
@@ -32,7 +29,7 @@ class DeliveryData(msgspec.Struct, frozen=True):
     headers: dict[str, str]
     """With small letters in their names; those that prove or let in are `[redacted]`."""
     payload: Any
-    """The JSON of the body; `{}` if it is empty, `{"raw_body": text}` if it is no JSON."""
+    """The JSON of the body; `{}` if it is empty, `{"raw_body": text}` if it is no JSON, too deep, or names a secret."""
     query_params: dict[str, Any]
     """A text for each name; a list of them where it was given more than once."""
     path_params: dict[str, str]
@@ -47,7 +44,10 @@ def payload_of(body: bytes) -> Any:
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return _raw(body)
     may_be_deep = body.count(b"[") + body.count(b"{") > MAX_DEPTH
-    return _raw(body) if may_be_deep and _is_deep(payload) else payload
+    if may_be_deep and _is_deep(payload):
+        return _raw(body)
+    may_name_one = b"$secret" in body or b"\\u" in body  # which may be a letter of it
+    return _raw(body) if may_name_one and _names_secret(payload) else payload
 
 
 def _raw(body: bytes) -> dict[str, Any]:
@@ -64,6 +64,17 @@ def _is_deep(value: Any) -> bool:
         if not level:
             return False
     return True
+
+
+def _names_secret(value: Any) -> bool:
+    """Return whether there is a reference to a secret in a payload: a tool that takes one would be given the value."""
+    left: list[Any] = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict) and "$secret" in one:
+            return True
+        left.extend(_inside(one))
+    return False
 
 
 def _inside(value: Any) -> Iterable[Any]:

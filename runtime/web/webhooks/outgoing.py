@@ -24,6 +24,7 @@ from perdure.actors.tools.retry import Retry
 from perdure.runtime.serving.extra import serve_extra
 from perdure.runtime.web.webhooks.errors import WebhookNotDeliveredError, WebhookRefusedError
 from perdure.store.errors import UsageError
+from perdure.store.expected import checked_function
 
 if TYPE_CHECKING:
     import httpx2
@@ -59,6 +60,7 @@ class WebhookReceipt(msgspec.Struct, frozen=True):
     """What the receiver answered, 200 to 299."""
 
 
+@checked_function
 def webhook_tool(  # noqa: PLR0913 - what a webhook may be, all but the first two by keyword
     name: str,
     url: str | Secret,

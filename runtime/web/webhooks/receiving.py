@@ -10,18 +10,19 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
-import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from perdure.actors.kernel.logs import logger
 from perdure.runtime.serving.access import OPEN, Access
 from perdure.runtime.serving.exchange import answer, application
 from perdure.runtime.web.webhooks.delivery import DeliveryData, payload_of, query_params, recorded_headers
+from perdure.runtime.web.webhooks.figures import Tally, WebhookStatistics
 from perdure.runtime.web.webhooks.route import WebhookRoute
-from perdure.runtime.web.webhooks.signatures import Delivered, Verifier, challenge, delivery_id
+from perdure.runtime.web.webhooks.signatures import Delivered, Verifier, body_id, challenge, delivery_id
 from perdure.store.errors import PayloadTooLargeError, PerdureError, UsageError
 
 BODY_SECONDS: Final = 30
@@ -33,7 +34,7 @@ MAX_BYTES_AT_ONCE: Final = 64 * 1024 * 1024
 RETRY_AFTER: Final = {"Retry-After": "5"}
 _LAST: Final = {"Connection": "close"}
 _PARAMETER: Final = re.compile(r"\{[^}:]*")
-_log = structlog.get_logger("perdure.webhooks")
+_log = logger("perdure.webhooks")
 
 
 class ServedRoute(msgspec.Struct, frozen=True, eq=False):
@@ -48,6 +49,8 @@ class Delivery(msgspec.Struct, frozen=True):
 
     source: str
     id: str | None
+    """What it is known again by."""
+    correlation: str | None
     """What its sender calls it."""
     data: DeliveryData
 
@@ -68,9 +71,11 @@ class Desk:
         self.is_closed = False
         self.at_once = 0
         self.bytes_at_once = 0
-        self.accepted = 0
-        self.duplicates = 0
-        self.refused = 0
+        self._tally = Tally()
+
+    def statistics(self, routes: int) -> WebhookStatistics:
+        """Return the figures, given how many routes there are."""
+        return self._tally.statistics(routes, self.at_once)
 
     def close(self) -> None:
         """Take nothing new: who has not sent all of a delivery is told to come again. Idempotent."""
@@ -90,8 +95,8 @@ class Desk:
         self.at_once += 1
         try:
             return await self._take(request, served)
-        except HTTPException:
-            self.refused += 1
+        except HTTPException as error:
+            self._tally.refuse(error.status_code)
             raise
         finally:
             self.at_once -= 1
@@ -118,9 +123,12 @@ class Desk:
             query_params=query_params(request.scope["query_string"].decode("latin-1")),
             path_params={name: str(value) for name, value in request.path_params.items()},
         )
-        return await self._recorded(Delivery(route.source, id, data))
+        known_by = body_id(delivered.body) if route.dedupe == "body" else id
+        return await self._recorded(Delivery(route.source, known_by, id, data))
 
     async def _recorded(self, delivery: Delivery) -> Response:
+        time = asyncio.get_running_loop().time
+        began = time()
         try:
             is_new = await self._record(delivery)
         except PayloadTooLargeError:
@@ -130,9 +138,9 @@ class Desk:
             raise _later() from error
         # Durable before visible: the event is on disk, or was before.
         if is_new:
-            self.accepted += 1
+            self._tally.accept(time() - began)
             return answer({"status": "accepted"}, 202)
-        self.duplicates += 1
+        self._tally.duplicates += 1
         return answer({"status": "duplicate"})
 
     async def _body(self, request: Request, limit: int) -> bytes:

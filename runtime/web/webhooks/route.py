@@ -13,8 +13,9 @@ import msgspec
 
 from perdure.actors.kernel.payloads import Secret
 from perdure.actors.kernel.spans import check_limit
-from perdure.actors.triggers.kinds import SignatureScheme, Webhook
+from perdure.actors.triggers.kinds import Dedupe, SignatureScheme, Webhook
 from perdure.store.errors import UsageError
+from perdure.store.expected import check_fields
 
 RouteSecret: TypeAlias = Secret | str | tuple[Secret | str, ...]
 """What the sender signs with; several while it is being changed, of which any one will do."""
@@ -54,10 +55,13 @@ class WebhookRoute(msgspec.Struct, frozen=True, kw_only=True):
     """Of a body; a larger one is refused."""
     delivery_header: str | None = None
     """Which header has the delivery's id, where the scheme's own way to tell deliveries apart does not fit."""
+    dedupe: Dedupe = "id"
+    """By what a delivery is known again; `body` where the scheme signs no id, and no two have the same body."""
 
     def __post_init__(self) -> None:
         """Check it all."""
         _check_place(self)
+        check_fields(self)
         given: Any = self.methods  # not every caller is checked
         methods = tuple(dict.fromkeys(method.upper() for method in given))
         if isinstance(given, str) or not methods or not all(map(_METHOD.fullmatch, methods)):
@@ -70,6 +74,8 @@ class WebhookRoute(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError(f"max_bytes of webhook {self.path} is 1 to {LARGEST_BODY_BYTES}, not {self.max_bytes}")
         if self.delivery_header is not None and not _HEADER.fullmatch(self.delivery_header):
             raise UsageError(f"the delivery_header of webhook {self.path} is the name of a header")
+        if self.dedupe == "body" and self.delivery_header is not None:
+            raise UsageError(f"webhook {self.path} knows deliveries by their bodies: leave out delivery_header")
         if self.secret is not None:
             check_secrets(self.secrets, self.path)
 
@@ -95,6 +101,7 @@ class WebhookRoute(msgspec.Struct, frozen=True, kw_only=True):
             secret=trigger.secret,
             scheme=trigger.scheme or "github",
             tolerance=trigger.tolerance,
+            dedupe=trigger.dedupe,
         )
 
     @classmethod

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from perdure.runtime.serving.extra import serve_extra
+from perdure.store.expected import checked_but
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -32,6 +33,7 @@ class WebhookApp:
             await refused(scope, receive, send)
 
 
+@checked_but("__init__")
 class WebhookServer:
     """A server that listens from `open` to `close`."""
 

@@ -115,6 +115,11 @@ def delivery_id(scheme: SignatureScheme | None, delivered: Delivered, payload: A
     return hashlib.blake2b(found.encode(), digest_size=16).hexdigest()
 
 
+def body_id(body: bytes) -> str:
+    """Return what a delivery is called by what it says: all that a scheme without an id or a time signs."""
+    return f"body-{hashlib.blake2b(body, digest_size=20).hexdigest()}"
+
+
 def _said_id(scheme: SignatureScheme | None, delivered: Delivered, payload: Any, header: str | None) -> str | None:
     field = _BODY_ID.get(scheme or "") if header is None else None
     if field is None:

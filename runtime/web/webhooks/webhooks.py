@@ -12,6 +12,7 @@ import msgspec
 
 from perdure.actors.kernel.payloads import Secret, encode_payload
 from perdure.actors.triggers.errors import PublicationConflictError
+from perdure.actors.triggers.event_names import RECEIVED
 from perdure.actors.triggers.kinds import Webhook
 from perdure.actors.triggers.log_event import LogEvent
 from perdure.actors.triggers.topic import Publish, topic_of
@@ -19,10 +20,11 @@ from perdure.runtime.entries.event_entries import RETRY
 from perdure.runtime.entries.event_subscription import EventSubscription
 from perdure.runtime.serving.access import Access, is_loopback
 from perdure.runtime.serving.extra import serve_extra
-from perdure.runtime.web.webhooks.delivery import RECEIVED
+from perdure.runtime.web.webhooks.figures import WebhookStatistics
 from perdure.runtime.web.webhooks.route import WebhookRoute, check_secrets
 from perdure.runtime.web.webhooks.serving import WebhookApp, WebhookServer
 from perdure.store.errors import UsageError
+from perdure.store.expected import checked_but
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -35,20 +37,7 @@ PREFIX: Final = "webhook:"
 """The subscription by which deliveries start an entry point is called by this and its id."""
 
 
-class WebhookStatistics(msgspec.Struct, frozen=True):
-    """Figures of the webhooks since the runtime was opened."""
-
-    routes: int
-    accepted: int
-    """Deliveries that became events."""
-    duplicates: int
-    """Deliveries that had come in before."""
-    refused: int
-    """Those that were not signed, too large, or came at a bad time."""
-    at_once: int
-    """Deliveries on their way now."""
-
-
+@checked_but("__init__")
 class Webhooks:
     """The webhooks of a runtime; an attachment, opened last and closed first."""
 
@@ -85,10 +74,8 @@ class Webhooks:
 
     def statistics(self) -> WebhookStatistics:
         """Return the figures."""
-        desk = self._desk
-        if desk is None:
-            return WebhookStatistics(len(self.routes), 0, 0, 0, 0)
-        return WebhookStatistics(len(self.routes), desk.accepted, desk.duplicates, desk.refused, desk.at_once)
+        routes, desk = len(self.routes), self._desk
+        return WebhookStatistics(routes, 0, 0, 0, 0) if desk is None else desk.statistics(routes)
 
     def _entries(self) -> list[tuple[str, Webhook]]:
         known = self._runtime.entry_points.list()
@@ -168,7 +155,7 @@ class Webhooks:
     async def _record(self, delivery: "Delivery") -> bool:
         data = encode_payload(delivery.data, where="the delivery", redaction=self._machinery.parts.redaction)
         id = None if delivery.id is None else f"{delivery.source}:{delivery.id}"
-        event = Publish(msgspec.Raw(data), id, source=delivery.source, correlation=delivery.id)
+        event = Publish(msgspec.Raw(data), id, source=delivery.source, correlation=delivery.correlation)
         try:
             # Not Runtime.publish: while the runtime closes, what is on its way is still recorded.
             is_new: bool = await self._machinery.system.ref(topic_of(RECEIVED)).ask(event)

@@ -1,0 +1,73 @@
+"""What a goal was told under ids of its callers: told again, after a crash that left it open, it is the same. Pure.
+
+Not here: outcomes, of which a decision has one, whatever they are called. Invariant: an id is for one decision or one
+violation, as long as it is among the newest ones.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from perdure.actors.state.goal_commands import GoalConflictError, RecordDecision, RecordViolation
+from perdure.actors.workflows.definition import digest
+from perdure.store.errors import UsageError
+
+MAX_IDS: Final = 1000
+"""Ids that are remembered, the newest ones, as of a run's signals."""
+_LONGEST_ID: Final = 128
+
+
+class Told(msgspec.Struct, frozen=True, array_like=True):
+    """What was told under an id."""
+
+    digest: str
+    number: int = 0
+    """Of the decision; 0: it was a violation."""
+    criteria: tuple[str, ...] = ()
+
+
+def check_told_id(id: str | None) -> None:
+    """Check what a caller calls a decision or a violation; None: nothing.
+
+    Raises:
+        UsageError: it cannot be called that.
+    """
+    given: object = id  # not every caller is checked
+    if id is not None and not (isinstance(given, str) and 0 < len(given) <= _LONGEST_ID and given.isprintable()):
+        raise UsageError(f"the id of what a goal is told is 1 to {_LONGEST_ID} printable characters, not {id!r}")
+
+
+def digest_of_decision(command: RecordDecision) -> str:
+    """Return what tells a decision from others, as its caller said it."""
+    texts = [command.intent, command.kind, command.reasoning, list(command.criteria), list(command.constraints)]
+    data = [None if one is msgspec.UNSET else one for one in (command.options, command.chosen, command.context)]
+    return digest("decision", msgspec.json.encode([*texts, *data]))  # field by field: it is in the log for ever
+
+
+def digest_of_violation(constraint: str, details: str) -> str:
+    """Return what tells a violation from others."""
+    return digest("violation", msgspec.json.encode([constraint, details]))
+
+
+def told_before(
+    goal: str, told: Mapping[str, Told], command: RecordDecision | RecordViolation, made_of: str
+) -> Told | None:
+    """Return what the goal was told under the id of *command*; None: it has none, or the id is new.
+
+    Raises:
+        GoalConflictError: that was something else.
+    """
+    if command.id is msgspec.UNSET:
+        return None
+    found = told.get(command.id)
+    if found is not None and found.digest != made_of:
+        raise GoalConflictError(goal=goal, told=command.id)
+    return found
+
+
+def with_told(told: dict[str, Told], id: str, one: Told) -> dict[str, Told]:
+    """Return *told* with one more under an id, and without the oldest ones where there are too many."""
+    forgotten = len(told) + 1 - MAX_IDS
+    newest = dict(list(told.items())[forgotten:]) if forgotten > 0 else told
+    return {**newest, id: one}
