@@ -274,7 +274,7 @@ class RunHandle(Generic[R]):
 
         Raises:
             UnknownRunError, UnknownStepError, UnknownCheckpointError: there is no such run, or no such place in it.
-            ControlRefusedError: the run was cleaning up by then.
+            ControlRefusedError: the run was cleaning up by then, or a call had been approved and not been made.
             InvalidArgumentsError, UnencodableError: the changed input does not fit the workflow.
             RunConflictError: the id belongs to another run.
             UsageError: the id cannot be one, or the place is not said by exactly one of step and checkpoint.

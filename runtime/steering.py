@@ -4,6 +4,7 @@ The rules are the actor's (`actors/workflows/steering.py`, `retrying.py`). Invar
 reading of a run is refused by its actor.
 """
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, Final
 
@@ -13,10 +14,20 @@ from perdure.actors.kernel.messages import Event
 from perdure.actors.kernel.system import ActorSystem
 from perdure.actors.state.shared_state import EMPTY, Shelf, StateChanged, StateMoved
 from perdure.actors.workflows.ancestry import Part, beginning, decoded, read_ancestors, read_first
+from perdure.actors.workflows.asking import Asked, argument_digest, opened
 from perdure.actors.workflows.commands import RetryRun
 from perdure.actors.workflows.defined.model import defined_by
 from perdure.actors.workflows.errors import ControlRefusedError, UnknownRunError, UnknownStepError
-from perdure.actors.workflows.events import Origin, RunCancelRequested, RunFailed, RunRetried, RunStarted
+from perdure.actors.workflows.events import (
+    CallApproved,
+    Origin,
+    QuestionAsked,
+    RunCancelRequested,
+    RunFailed,
+    RunRetried,
+    RunStarted,
+    StepStarted,
+)
 from perdure.actors.workflows.holdings import StateWritten
 from perdure.actors.workflows.links import EntryTold, RunContinued
 from perdure.actors.workflows.occurrences import SUBSCRIPTION_EVENTS, EventPlacesMoved
@@ -160,6 +171,30 @@ def _check_place(run: str, step: str, before: Part, inherited: list[Part]) -> No
     if left := given_up(Recording(before, inherited).steps, branch):
         reason = f"it was cleaning up by then: {left[0]} had been given up"
         raise ControlRefusedError(run=run, what=f"forked at {step}", reason=reason)
+    facts = (event for part in (*inherited, before) for event, _ in part)
+    if unmade := _approved_and_not_made(facts):
+        reason = f"{unmade[0]} was approved for one call, which had not been made by then: fork at {unmade[0]}, to ask anew"
+        raise ControlRefusedError(run=run, what=f"forked at {step}", reason=reason)
+
+
+def _approved_and_not_made(facts: Iterable[Event]) -> list[str]:
+    """Return the approvals whose calls had not begun: a fork that took one over would make the call again, unasked."""
+    asked: dict[str, Asked] = {}
+    unmade: dict[str, str] = {}
+    for event in facts:
+        match event:
+            case QuestionAsked(tool=tool) if tool:
+                asked[event.step] = opened(event)
+            case CallApproved(step=step):
+                asked[step] = asked[step].after(event)
+                if event.left == 0:
+                    unmade[step] = argument_digest(asked[step].tool, asked[step].arguments.encode())
+            case StepStarted() if unmade:
+                made = argument_digest(event.tool, event.arguments)
+                unmade.pop(next((step for step, called in unmade.items() if called == made), ""), None)
+            case _:
+                pass
+    return list(unmade)
 
 
 def changed_input(started: RunStarted, changed: bytes) -> bytes:

@@ -6,6 +6,7 @@ a payload may contain (the actors check that before). Invariant: `decode(encode(
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeAlias
 
@@ -50,15 +51,19 @@ class _Entry:
 
     __slots__ = ("decode", "kind", "optional_fields", "payload_fields", "start", "tag", "version")
 
-    def __init__(self, kind: type[Event], tag: str) -> None:
+    def __init__(self, kind: type[Event], tag: str, version: int) -> None:
         self.kind = kind
         self.tag = tag
-        self.version = kind.type_version
+        self.version = version
         self.decode = msgspec.json.Decoder(kind).decode
         self.start = len(f'{{"type":"{tag}",')
         fields = msgspec.structs.fields(kind)
         self.optional_fields = frozenset(f.name for f in fields if f.type == OptionalPayload)
         self.payload_fields = tuple(f.name for f in fields if f.type is msgspec.Raw or f.type == OptionalPayload)
+
+
+_entry_of = lru_cache(maxsize=1_024)(_Entry)
+"""Reading the fields of a type takes longer than all else of opening an empty log; they do not change."""
 
 
 class Codec:
@@ -91,7 +96,7 @@ class Codec:
         missing = [n for n in range(1, kind.type_version) if n not in kind.upcasters]
         if missing:
             raise UsageError(f"{tag} is at version {kind.type_version} and has no upcaster from version {missing[0]}")
-        entry = _Entry(kind, tag)
+        entry = _entry_of(kind, tag, kind.type_version)
         if self._by_tag.setdefault(tag, entry).kind is not kind:
             raise UsageError(f"the tag {tag!r} belongs to {self._by_tag[tag].kind.__name__} already")
         self._by_type[kind] = self._by_tag[tag]

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -44,9 +45,7 @@ class Core(Generic[S]):
         self.behavior = behavior
         self._encoder = msgspec.json.Encoder()
         self._decoder = msgspec.json.Decoder(behavior.state_type)
-        schema = msgspec.json.encode(msgspec.json.schema(behavior.state_type), order="deterministic")
-        digest = hashlib.blake2b(schema, digest_size=8).hexdigest()
-        self.schema = f"{behavior.kind}:{behavior.state_version}:{digest}"
+        self.schema = f"{behavior.kind}:{behavior.state_version}:{_schema_digest(behavior.state_type)}"
 
     def revive(self, loaded: Loaded, codec: Codec, blobs: Mapping[str, bytes]) -> Revived[S]:
         """Return the state of a loaded stream.
@@ -73,6 +72,12 @@ class Core(Generic[S]):
         if version - since < max(SNAPSHOT_EVERY, since // 2):
             return None
         return Snapshot(version, self.schema, self._encoder.encode(state))
+
+
+@lru_cache(maxsize=256)  # a type's schema does not change, and takes milliseconds
+def _schema_digest(state_type: type) -> str:
+    schema = msgspec.json.encode(msgspec.json.schema(state_type), order="deterministic")
+    return hashlib.blake2b(schema, digest_size=8).hexdigest()
 
 
 def check_behaviors(behaviors: Iterable[Behavior[Any]]) -> dict[str, Core[Any]]:

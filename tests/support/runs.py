@@ -35,7 +35,11 @@ def play(scenario: Callable[[], Coroutine[Any, Any, T]]) -> T:
         assert problems == []
         return result
 
-    return asyncio.run(watched())
+    gc.freeze()  # what was there before is not looked at: all that the tests have loaded is a hundred times more
+    try:
+        return asyncio.run(watched())
+    finally:
+        gc.unfreeze()
 
 
 def storage(kind: str, folder: Path) -> Path | MemoryDisk:

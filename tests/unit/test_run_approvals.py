@@ -4,7 +4,17 @@ from typing import Any
 
 import pytest
 
-from perdure import Context, Query, QuestionNotOpenError, StepFailedError, UsageError, WrongAnswerError, tool, workflow
+from perdure import (
+    Context,
+    ControlRefusedError,
+    Query,
+    QuestionNotOpenError,
+    StepFailedError,
+    UsageError,
+    WrongAnswerError,
+    tool,
+    workflow,
+)
 from perdure.testing import MemoryDisk
 from tests.properties.test_crash_points import crashes
 from tests.support.runs import DAY, Box, box_with, data, events, play
@@ -300,3 +310,32 @@ def test_of_a_thousand_runs_that_wait_for_a_person_none_is_in_memory_and_an_answ
 
     assert (in_memory, result, resumed) == (0, "yes", 1)
     assert actors < 10
+
+
+@workflow
+async def paid_and_told(ctx: Context) -> str:
+    approval = await ctx.approval(to="finance").of(transfer, "ada", amount=100)
+    ctx.now()
+    paid = await ctx.call_approved(approval)
+    await ctx.sleep(DAY)
+    return paid
+
+
+def test_an_approval_is_for_one_call_of_one_run_also_where_that_is_forked() -> None:
+    async def scenario() -> tuple[Any, ...]:
+        async with box_with(paid_and_told, tools=[transfer]) as box:
+            rt = await box.open()
+            run = await rt.with_options(id="r").start(paid_and_told)
+            await rt.until_idle()
+            await run.approve(QUESTION, who="eve", arguments={"to": "ada", "amount": 90})
+            await rt.until_idle()
+            with pytest.raises(ControlRefusedError, match="approve#1 was approved for one call, which had not been made"):
+                await run.fork("transfer#1")
+            later = await run.fork("sleep#1")  # the call is taken over, and not made again
+            anew = await run.fork("approve#1", id="anew")
+            await rt.until_idle()
+            with pytest.raises(ControlRefusedError, match="fork at approve#1, to ask anew"):
+                await later.fork("transfer#1")
+            return list(calls), [one.run for one in await rt.questions()], (await anew.status()).status
+
+    assert play(scenario) == ([("ada", 90)], ["anew"], "waiting")
