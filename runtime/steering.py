@@ -173,7 +173,7 @@ def _check_place(run: str, step: str, before: Part, inherited: list[Part]) -> No
         raise ControlRefusedError(run=run, what=f"forked at {step}", reason=reason)
     facts = (event for part in (*inherited, before) for event, _ in part)
     if unmade := _approved_and_not_made(facts):
-        reason = f"{unmade[0]} was approved for one call, which had not been made by then: fork at {unmade[0]}, to ask anew"
+        reason = f"{unmade[0]} was approved for one call, and that was not made yet: fork at {unmade[0]}, to ask anew"
         raise ControlRefusedError(run=run, what=f"forked at {step}", reason=reason)
 
 

@@ -329,7 +329,7 @@ def test_an_approval_is_for_one_call_of_one_run_also_where_that_is_forked() -> N
             await rt.until_idle()
             await run.approve(QUESTION, who="eve", arguments={"to": "ada", "amount": 90})
             await rt.until_idle()
-            with pytest.raises(ControlRefusedError, match="approve#1 was approved for one call, which had not been made"):
+            with pytest.raises(ControlRefusedError, match="approve#1 was approved for one call, and"):
                 await run.fork("transfer#1")
             later = await run.fork("sleep#1")  # the call is taken over, and not made again
             anew = await run.fork("approve#1", id="anew")
