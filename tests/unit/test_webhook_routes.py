@@ -22,15 +22,15 @@ SOUND: dict[str, Any] = {"source": "github", "path": "/github"}
         ({"path": "/t/{id"}, "a parameter in the path of a webhook is such as '/t/{id}', not '/t/{id'"),
         ({"path": "/t/{}"}, "a parameter in the path"),
         ({"methods": ()}, "the methods of webhook /github"),
-        ({"methods": "POST"}, "the methods of webhook /github"),
+        ({"methods": "POST"}, "WebhookRoute: methods is"),
         ({"methods": ("P OST",)}, "the methods of webhook /github"),
-        ({"scheme": "md5"}, "the scheme of webhook /github is one of github, standard, stripe, slack, bearer"),
+        ({"scheme": "md5"}, "WebhookRoute: scheme is one of .github., .standard., .stripe., .slack., .bearer."),
         ({"tolerance": timedelta(0)}, "the tolerance of webhook /github"),
         ({"max_bytes": 0}, "max_bytes of webhook /github"),
         ({"max_bytes": 9 * 1024 * 1024}, "max_bytes of webhook /github"),
         ({"delivery_header": "a b"}, "the name of a header"),
         ({"secret": ()}, "is empty"),
-        ({"secret": 7}, "the secret of webhook /github is a text"),
+        ({"secret": 7}, "WebhookRoute: secret is a Secret, a text"),
     ],
 )
 def test_what_cannot_be_a_route_is_refused_when_it_is_made(change: dict[str, Any], text: str) -> None:
@@ -73,7 +73,7 @@ def test_a_route_is_read_from_the_words_of_its_specification() -> None:
         ({"path": "/a"}, "has no source_id"),
         ({"source_id": "a"}, "has no path"),
         ({"source_id": "a", "path": "/a", "colour": 1}, "has an unknown 'colour'"),
-        ({"source_id": "a", "path": "/a", "methods": "POST"}, "the methods of webhook"),
+        ({"source_id": "a", "path": "/a", "methods": "POST"}, "WebhookRoute: methods is"),
         ({"source_id": "a", "path": "/a", "secret": ""}, "is empty"),
     ],
 )
