@@ -45,7 +45,8 @@ class Core(Generic[S]):
         self.behavior = behavior
         self._encoder = msgspec.json.Encoder()
         self._decoder = msgspec.json.Decoder(behavior.state_type)
-        self.schema = f"{behavior.kind}:{behavior.state_version}:{_schema_digest(behavior.state_type)}"
+        state_type: Any = behavior.state_type  # to mypy a type[S] is not hashable
+        self.schema = f"{behavior.kind}:{behavior.state_version}:{_schema_digest(state_type)}"
 
     def revive(self, loaded: Loaded, codec: Codec, blobs: Mapping[str, bytes]) -> Revived[S]:
         """Return the state of a loaded stream.
