@@ -5,7 +5,6 @@ All state is in the log and in what is passed here; two runtimes on two files in
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
@@ -14,7 +13,6 @@ from perdure.actors.kernel.answer import Answer
 from perdure.actors.kernel.clock import Clock
 from perdure.actors.kernel.messages import Command
 from perdure.actors.kernel.payloads import Redaction, encode_payload
-from perdure.actors.kernel.spans import check_limit
 from perdure.actors.kernel.system import ActorSystem
 from perdure.actors.slots.commands import QuarantineSlot
 from perdure.actors.state.goal_model import Goal
@@ -60,9 +58,9 @@ from perdure.runtime.goals import Goals
 from perdure.runtime.handle import RunHandle
 from perdure.runtime.lookup import called_by, named_input
 from perdure.runtime.machinery import Machinery, OpenLog, Parts
-from perdure.runtime.naming import check_conversation, check_place, check_principal, queues_by_name
+from perdure.runtime.naming import check_place, queues_by_name
 from perdure.runtime.opening import resolver
-from perdure.runtime.options import Options, OptionValues
+from perdure.runtime.options import OptionValues
 from perdure.runtime.questions import OpenQuestion, Questions
 from perdure.runtime.recovery import WaitingRun
 from perdure.runtime.rehearsing import CheckedRun
@@ -192,14 +190,13 @@ class Runtime(Ways, Door):
         self._beginnings = Beginnings(self, self._machinery)
         self._state = SharedState(self, self._machinery)
         self._goals = Goals(self, self._machinery, GoalBook(goals, known.predicates, self.redaction))
-        self._machinery.attachments.append(self._goals)
         self._entry_points = EntryPoints(self, self._machinery, self._beginnings, entry_points)
         self._events = Events(self, self._machinery)
-        self._machinery.attachments += [self._events, self._entry_points, EventEntries(self)]
         self._schedules = Schedules(self, self._machinery)
-        self._machinery.attachments.append(self._schedules)
         self._webhooks = Webhooks(self, self._machinery, webhooks)
-        self._machinery.attachments.append(self._webhooks)  # the last one: what lets others in is opened last
+        self._machinery.attachments += [  # opened in this order: what lets others in is the last one
+            self._goals, self._events, self._entry_points, EventEntries(self), self._schedules, self._webhooks,
+        ]  # fmt: skip
 
     @property
     def _engine(self) -> Engine:
@@ -277,55 +274,6 @@ class Runtime(Ways, Door):
         await self._machinery.abandon()
 
     # Runs
-
-    def with_options(  # noqa: PLR0913 - what a start may say, all by keyword
-        self,
-        *,
-        id: str | None = None,
-        deadline: timedelta | None = None,
-        conversation: str | None = None,
-        limit_key: str = "",
-        timeout: timedelta | None = None,
-        principal: str | None = None,
-        queue: str | None = None,
-        priority: int = 0,
-        partition: str | None = None,
-    ) -> Options:
-        """Return a way to start runs and to call tools with options.
-
-        Args:
-            id: the run's id; starting it again is the same run, with other input an error. A UUIDv7 when left out.
-            deadline: how long the run may take from now, restarts included; then it fails with DeadlineExceededError.
-            conversation: whose circuits and rate limits the calls go by, where a tool has them by conversation. A run
-                is a conversation of its own when left out.
-            limit_key: for `call` and `dispatch`: whose bucket of the tool's rate limit the token comes from.
-            timeout: for `call` and `dispatch`: how long the tool may take.
-            principal: who asks, as the log is to name them; a run's tools are told too (`ToolContext.principal`), also
-                after a restart. It is written down, not checked.
-            queue: for `start`: the queue in which the run waits for its turn.
-            priority: in the queue: larger ones come first, equal ones in the order of starting.
-            partition: in the queue: whom the run is for, such as a customer, where the queue bounds runs by partition.
-
-        Raises:
-            UsageError: the conversation's id is not 1 to 60 printable ASCII characters without a space, or the
-                principal is not 1 to 200 printable characters.
-        """
-        check_conversation(conversation)
-        check_principal(principal)
-        check_limit(deadline, "deadline", may_be_over=True)
-        check_place(queue, priority, partition, self._machinery.parts.queues)
-        values = OptionValues(
-            id=id,
-            deadline=deadline,
-            conversation=conversation,
-            limit_key=limit_key,
-            timeout=timeout,
-            principal=principal,
-            queue=queue,
-            priority=priority,
-            partition=partition,
-        )
-        return Options(self, values)
 
     @property
     def workflows(self) -> Workflows:
@@ -439,7 +387,8 @@ class Runtime(Ways, Door):
         await read_executions(self, self._executions)
         figures = {agent.name: await self._machinery.agent_figures(agent) for agent in self._agents.values()}
         breakers = {name: {"state": one.state, "failure_count": one.failures} for name, one in figures.items()}
-        return {**self._executions.figures(), "circuit_breakers": breakers, **await overview(self)}
+        others = {**await overview(self), "webhooks": msgspec.structs.asdict(self._webhooks.statistics())}
+        return {**self._executions.figures(), "circuit_breakers": breakers, **others}
 
     # Over HTTP
 
@@ -612,11 +561,17 @@ class Runtime(Ways, Door):
     # Looking
 
     async def statistics(self) -> RuntimeStatistics:
-        """Return the figures of the runtime; those of tools are folds of the log, which a restart does not zero."""
+        """Return the figures of the runtime; those of tools and entry points are folds, which a restart does not zero.
+
+        Among them are those of document 003 by its keys (`running`, `entry_points`, `streams`, `goal_id`,
+        `outcome_aggregator`, `event_bus`, `state_manager`); `get_stats` has them too, beside those of workflows. The
+        first call reads the log for the figures of the shared state, later ones what has come since.
+        """
         self._opened()
-        figures = await read_figures(self._machinery, self.ask)
+        of_003 = await overview(self)
         came_in = self._webhooks.statistics()
-        return msgspec.structs.replace(figures, webhooks=came_in) if came_in.routes else figures
+        figures = await read_figures(self._machinery, self.ask)
+        return msgspec.structs.replace(figures, webhooks=came_in if came_in.routes else None, **of_003)
 
     async def read(self, query: Query) -> list[Recorded]:
         """Return one page of the durable events that match."""
@@ -656,14 +611,22 @@ class Runtime(Ways, Door):
     async def _ended(self, run: str) -> RunView:
         self._opened()
         if self._engine.has(run):
-            return await self._engine.until_ended(run)
+            return await self._engine.waiters.end_of(run)
         ref = self._system.ref(stream_id(f"run/{run}"))
         view: RunView = await ref.ask(GetRun())
         if view.is_closed or view.status == "blocked":
             return view
-        ended = self._engine.until_ended(run)
+        ended = self._engine.waiters.end_of(run)
         view = await ref.ask(GetRun())  # it may have ended since it was asked first
         return view if view.is_closed or view.status == "blocked" else await ended
+
+    def check_place(self, queue: str | None, priority: int, partition: str | None) -> None:
+        """Check where a run is to wait for its turn.
+
+        Raises:
+            UsageError: there is no such queue, or its turn cannot go by that.
+        """
+        check_place(queue, priority, partition, self._machinery.parts.queues)
 
     async def check_settlement(self, run: str, step: str, data: msgspec.Raw) -> None:
         """Check that JSON fits the declared result of the tool or the child that a step calls, if that is known.

@@ -1,4 +1,4 @@
-"""How what is awaited is had by waiting: methods that block, made of those of the asynchronous core, types and all.
+"""Methods that block, made from those of the asynchronous core with their signatures and types.
 
 Not here: the loop that they wait for (`bridge.py`), and what any of them does. Invariant: nothing is decided here, and
 whatever belongs to the loop is touched on the loop.
@@ -27,7 +27,7 @@ class Bridge(Protocol):
 
 
 class Front:
-    """What blocks in place of something asynchronous, which says what each method does and raises."""
+    """Base of the blocking fronts; the asynchronous original documents what each method does and raises."""
 
     def __init__(self, bridge: Bridge, inner: Any) -> None:
         self._bridge = bridge
@@ -38,7 +38,7 @@ class Front:
 
 
 def blocking(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]) -> Callable[Concatenate[Any, P], R]:
-    """Return a method that blocks until *method* of what it stands for has ended."""
+    """Return a method that blocks until the asynchronous *method* has ended."""
     name = method.__name__
 
     def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -50,7 +50,7 @@ def blocking(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]) -> C
 
 
 def on_loop(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
-    """Return a method that has *method*, which returns at once, called on the loop; here, while there is none."""
+    """Return a method that calls *method*, which is not asynchronous, on the loop; directly while there is no loop."""
     name = method.__name__
 
     def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -69,7 +69,7 @@ def on_loop(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[An
 
 
 def fronted(method: Callable[Concatenate[Any, P], Any], kind: type[F]) -> Callable[Concatenate[Any, P], F]:
-    """Return a method that gives what *method* returns at once as something of a *kind* that blocks."""
+    """Return a method that wraps what *method*, which is not asynchronous, returns in the blocking *kind*."""
     get = on_loop(method)
 
     def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> F:

@@ -40,9 +40,11 @@ class BlockingView(Front):
     update = blocking(StateView.update)
     compare_and_set = blocking(StateView.compare_and_set)
 
-    def with_permissions(self, *, read: Iterable[str] | None = None, write: Iterable[str] | None = None) -> Self:
+    def with_permissions(
+        self, *, read: Iterable[str] | None = None, write: Iterable[str] | None = None
+    ) -> "BlockingView":
         """Return the same view for these keys only. See `StateView.with_permissions`."""
-        return type(self)(self._bridge, self._inner.with_permissions(read=read, write=write))
+        return BlockingView(self._bridge, self._inner.with_permissions(read=read, write=write))
 
 
 class BlockingState(BlockingView):
@@ -71,7 +73,7 @@ class BlockingConversation(Front):
         return BlockingRun(self._bridge, self._bridge.wait(self._conversation.start(workflow, *args, **kwargs)))
 
     def resume(self, answer: object = UNSET, *, who: str | None = None) -> BlockingRun[Any]:
-        """Have the newest run go on that stands still. See `Conversation.resume`."""
+        """Resume the newest run that stands still. See `Conversation.resume`."""
         return BlockingRun(self._bridge, self._bridge.wait(self._conversation.resume(answer, who=who)))
 
     with_options = fronted(Conversation.with_options, BlockingOptions)
@@ -141,7 +143,7 @@ class BlockingSubscription(Front):
         return self._subscription.statistics
 
     def opened(self) -> Self:
-        """Return once it is in the log. See `EventSubscription.opened`."""
+        """Block until it is in the log. See `EventSubscription.opened`."""
         self._bridge.wait(self._subscription.opened())
         return self
 

@@ -259,7 +259,7 @@ class BlockingRuntime:
 
     @property
     def events(self) -> BlockingEvents:
-        """What happens: subscribe, wait for it, look back, see what handlers failed at."""
+        """The events: subscribe, wait for one, look back, see the dead letters."""
         return BlockingEvents(self, self._runtime.events)
 
     # Tools and agents

@@ -147,12 +147,12 @@ class _Attempt:
         engine, call, generation = self._engine, self._call, admission.generation
         try:
             if admission.delay:
-                await engine.beside_runs(self._await_turn(admission.delay), is_wait=True)
+                await engine.beside.run(self._await_turn(admission.delay), is_wait=True)
             if intended is not None:
                 await intended  # Durable before visible: the intent is on disk before the effect leaves the process.
             timeout = call.timeout or call.tool.timeout
             context = self._context(timeout)
-            ended = await engine.beside_runs(engine.invoker.invoke(call.tool, call.arguments, context, timeout))
+            ended = await engine.beside.run(engine.invoker.invoke(call.tool, call.arguments, context, timeout))
         except asyncio.CancelledError:
             self._report(RecordCancel(self._id, generation, 0))
             if engine.is_stopping and not _is_cancelled():

@@ -160,7 +160,7 @@ class Conversation:
         return await self._runtime.entry_points.trigger(entry, data, conversation=self.id, **options)
 
     async def resume(self, answer: object = UNSET, *, who: str | None = None) -> RunHandle[Any]:
-        """Have the newest run go on that stands still, and return it; durable on return.
+        """Resume the newest run that stands still, and return it; durable on return.
 
         That is the newest one that is paused or was interrupted; where there is none, the newest of all. Such a run
         goes on where it was, one that failed is tried again from the step that it failed of, and for one that was

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, over
 
 from msgspec import UNSET
 
+from perdure.actors.kernel.spans import check_limit
 from perdure.actors.tools.definition import Tool
 from perdure.actors.workflows.children import checked_run_id
 from perdure.actors.workflows.definition import Workflow
 from perdure.runtime.conversations import Conversation, Conversations
 from perdure.runtime.entries.results import ExecutionResult, TriggerOptions
 from perdure.runtime.handle import RunHandle
+from perdure.runtime.naming import check_conversation, check_principal
+from perdure.runtime.options import Options, OptionValues
 from perdure.runtime.people import InputOutcome, inject_input
 
 if TYPE_CHECKING:
@@ -29,6 +32,55 @@ class Door:
     """The words of `Runtime` and of `Connection` alike. Over a connection all raise what `Connection` says, too."""
 
     # Runs
+
+    def with_options(  # noqa: PLR0913 - what a start may say, all by keyword
+        self: "Reach",
+        *,
+        id: str | None = None,
+        deadline: timedelta | None = None,
+        conversation: str | None = None,
+        limit_key: str = "",
+        timeout: timedelta | None = None,
+        principal: str | None = None,
+        queue: str | None = None,
+        priority: int = 0,
+        partition: str | None = None,
+    ) -> Options:
+        """Return a way to start runs and to call tools with options.
+
+        Args:
+            id: the run's id; starting it again is the same run, with other input an error. A UUIDv7 when left out.
+            deadline: how long the run may take from now, restarts included; then it fails with DeadlineExceededError.
+            conversation: whose circuits and rate limits the calls go by, where a tool has them by conversation. A run
+                is a conversation of its own when left out.
+            limit_key: for `call` and `dispatch`: whose bucket of the tool's rate limit the token comes from.
+            timeout: for `call` and `dispatch`: how long the tool may take.
+            principal: who asks, as the log is to name them; a run's tools are told too (`ToolContext.principal`), also
+                after a restart. It is written down, not checked.
+            queue: for `start`: the queue in which the run waits for its turn.
+            priority: in the queue: larger ones come first, equal ones in the order of starting.
+            partition: in the queue: whom the run is for, such as a customer, where the queue bounds runs by partition.
+
+        Raises:
+            UsageError: the conversation's id is not 1 to 60 printable ASCII characters without a space, the principal
+                is not 1 to 200 printable characters, or the runtime has no such queue.
+        """
+        check_conversation(conversation)
+        check_principal(principal)
+        check_limit(deadline, "deadline", may_be_over=True)
+        self.check_place(queue, priority, partition)
+        values = OptionValues(
+            id=id,
+            deadline=deadline,
+            conversation=conversation,
+            limit_key=limit_key,
+            timeout=timeout,
+            principal=principal,
+            queue=queue,
+            priority=priority,
+            partition=partition,
+        )
+        return Options(self, values)
 
     @overload
     async def start(self: "Reach", workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]: ...
@@ -117,8 +169,10 @@ class Door:
         """
         return await self.with_options().call(tool, *args, **kwargs)
 
-    async def dispatch(self: "Reach", tool: str, arguments: str | bytes | Mapping[str, Any] = "{}") -> str:
+    async def dispatch(self: "Reach", tool: str, arguments: str | bytes | Mapping[str, Any] | None = "{}") -> str:
         """Make a call as a model asks for it, by name and with a JSON object, and return what the model is told.
+
+        None for *arguments*, as some models have it whose calls take none, is an empty object.
 
         Never raises for what goes wrong with the call: the text is then a JSON object with the key `error`. An unknown
         name, or arguments that do not fit, count against nobody. Of a result over 64 KiB the model gets a preview; the

@@ -1,4 +1,9 @@
-"""The figures of an open runtime, as an application may ask for them. Data only."""
+"""The figures of an open runtime, as an application may ask for them. Data only.
+
+From `running` on they are those of founding document 003, by its names.
+"""
+
+from typing import Any
 
 import msgspec
 
@@ -26,3 +31,16 @@ class RuntimeStatistics(msgspec.Struct, frozen=True):
     """By name; what waits is made anew from the log when a runtime opens."""
     webhooks: WebhookStatistics | None = None
     """Counted in memory since it was opened; None: this runtime has no routes."""
+    running: bool = True
+    entry_points: int = 0
+    """How many there are."""
+    streams: dict[str, dict[str, Any]] = {}
+    """By entry point; see `EntryPoints.statistics`."""
+    goal_id: str | None = None
+    """Of the only goal; None: there are several, or none."""
+    outcome_aggregator: dict[str, int] = {}
+    """All goals added up; see `Goals.statistics`."""
+    event_bus: dict[str, int] = {}
+    """Since the runtime was opened; see `Events.statistics`."""
+    state_manager: dict[str, int] = {}
+    """See `SharedState.statistics`."""

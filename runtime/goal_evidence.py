@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from perdure.actors.kernel.clock import moment_of
 from perdure.actors.state.goal_progress import CriterionProgress, GoalProgress, Violation
 from perdure.actors.state.goals import goal_stream
 from perdure.store.records import Query, Recorded
@@ -89,5 +90,5 @@ def _violation(event: Recorded) -> Violation:
         run=found.run,
         entry=found.entry,
         position=event.position,
-        at=event.at,
+        at=moment_of(event.at),
     )

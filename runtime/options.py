@@ -81,6 +81,7 @@ class Options:
         success = await self._runtime.call_encoded(tool, arguments, self.values)
         return success.value  # type: ignore[no-any-return] # decoded as R
 
-    async def dispatch(self, tool: str, arguments: str | bytes | Mapping[str, Any] = "{}") -> str:
+    async def dispatch(self, tool: str, arguments: str | bytes | Mapping[str, Any] | None = "{}") -> str:
         """Make a call as a model asks for it; see `Runtime.dispatch`."""
-        return await self._runtime.dispatch_encoded(tool, arguments, self.values)
+        given = "{}" if arguments is None else arguments  # as models have it whose calls take none
+        return await self._runtime.dispatch_encoded(tool, given, self.values)

@@ -284,6 +284,10 @@ class Reach(Protocol):
         """Return a way to start runs and to call tools with options."""
         ...
 
+    def check_place(self, queue: str | None, priority: int, partition: str | None) -> None:
+        """Check where a run is to wait for its turn, as far as that is known here."""
+        ...
+
     async def waiting(self) -> list[WaitingRun]:
         """Return the open runs that are not in memory."""
         ...

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from perdure.actors.workflows.agents.errors import UnknownAgentError
+from perdure.actors.workflows.defined.errors import UnknownNameError
 from perdure.actors.workflows.engine import Engine
 from perdure.actors.workflows.errors import UnknownWorkflowError
 from perdure.actors.workflows.rehearsal import Rehearsal, Rehearsed, Verdict
@@ -27,7 +28,7 @@ class CheckedRun(msgspec.Struct, frozen=True):
     workflow: str
     verdict: Verdict
     """`fits`; `differs` at `step`: it would be parked as a mismatch; `needs an upcaster`: what is recorded cannot be
-    read any more; `has no code`: its workflow is not registered, and it would wait."""
+    read any more; `has no code`: its workflow, or what its definition names, is not registered, and it would wait."""
     step: str = ""
     account: str = ""
     """What is recorded beside what the code does now."""
@@ -51,7 +52,7 @@ async def _check(engine: Engine, stream: StreamId) -> CheckedRun:
     prepared = await engine.resumer.read(stream)
     if prepared is None:
         return CheckedRun(run, "", "fits", account="it has ended, and others are still to be told")
-    if isinstance(prepared, (UnknownWorkflowError, UnknownAgentError)):
+    if isinstance(prepared, (UnknownWorkflowError, UnknownAgentError, UnknownNameError)):
         name = prepared.workflow if isinstance(prepared, UnknownWorkflowError) else ""
         return CheckedRun(run, name, "has no code", account=str(prepared))
     if isinstance(prepared, PerdureError):

@@ -199,6 +199,9 @@ class SharedState(ApplicationState):
         """Return the state as seen through these eyes. See `view`."""
         return ApplicationState(self._machinery, eyes.checked())
 
+    def _plain(self) -> StateView:
+        return self.through(self._eyes)
+
     async def recent_changes(self, limit: int = 10) -> list[StateChange]:
         """Return the newest changes in all scopes, those of runs included, the newest first.
 

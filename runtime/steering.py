@@ -19,9 +19,8 @@ from perdure.actors.workflows.commands import RetryRun
 from perdure.actors.workflows.defined.model import defined_by
 from perdure.actors.workflows.errors import ControlRefusedError, UnknownRunError, UnknownStepError
 from perdure.actors.workflows.events import (
-    CallApproved,
     Origin,
-    QuestionAsked,
+    PivotPassed,
     RunCancelRequested,
     RunFailed,
     RunRetried,
@@ -30,6 +29,7 @@ from perdure.actors.workflows.events import (
 )
 from perdure.actors.workflows.holdings import StateWritten
 from perdure.actors.workflows.links import EntryTold, RunContinued
+from perdure.actors.workflows.mail import CallApproved, QuestionAsked
 from perdure.actors.workflows.occurrences import SUBSCRIPTION_EVENTS, EventPlacesMoved
 from perdure.actors.workflows.recording import Recording
 from perdure.actors.workflows.retrying import given_up, plan_retry
@@ -106,6 +106,7 @@ async def place_of_fork(system: ActorSystem, run: str, step: str) -> Place:
         source, events = origin.run, await read_first(system, origin.run, origin.version)
         part = await decoded(system, events)
     inherited = await read_ancestors(system, beginning(part).forked_from)
+    _check_deadline(run, step, part[: before + 1])
     _check_place(run, step, part[:before], inherited)
     moved = _moved(part[:before], events[0].position)
     return Place(Origin(source, before), started, principal, moved)
@@ -123,6 +124,7 @@ async def place_of_checkpoint(system: ActorSystem, run: str, checkpoint: Checkpo
     # A pause that it had reached it reaches itself: the question is its own, and so is the answer.
     version = checkpoint.version - (checkpoint.type == PAUSE_REACHED)
     before = part[:version]
+    _check_deadline(run, checkpoint.step, before)
     _check_place(run, checkpoint.step, before, inherited)
     moved = _moved(before, events[0].position)
     return Place(Origin(checkpoint.run, version), beginning(part), events[0].principal, moved)
@@ -174,6 +176,19 @@ def _check_place(run: str, step: str, before: Part, inherited: list[Part]) -> No
     facts = (event for part in (*inherited, before) for event, _ in part)
     if unmade := _approved_and_not_made(facts):
         reason = f"{unmade[0]} was approved for one call, and that was not made yet: fork at {unmade[0]}, to ask anew"
+        raise ControlRefusedError(run=run, what=f"forked at {step}", reason=reason)
+
+
+def _check_deadline(run: str, step: str, begun: Part) -> None:
+    """Check that the code had begun nothing after its deadline, of which nothing is recorded where it takes effect.
+
+    Past a pivot it goes on for a while, as it would without a deadline.
+    """
+    deadline = beginning(begun).deadline
+    if deadline is None or any(isinstance(event, PivotPassed) for event, _ in begun):
+        return
+    if any(at >= deadline and hasattr(event, "branch") for event, at in begun):
+        reason = "its deadline had passed by then, and it was cleaning up"
         raise ControlRefusedError(run=run, what=f"forked at {step}", reason=reason)
 
 

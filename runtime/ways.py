@@ -35,7 +35,7 @@ class Ways:
 
     @property
     def events(self) -> Events:
-        """What happens, for those who ask: subscribe, wait for it, look back, see what handlers failed at."""
+        """The events: subscribe, wait for one, look back, see the dead letters."""
         return self._events
 
     def subscribe(

@@ -12,6 +12,7 @@ does not lead through a door.
 
 import inspect
 import os
+import sys
 import types
 import typing
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
@@ -78,11 +79,12 @@ class _Doorkeeper:
     def _learn(self) -> dict[str, _Expected]:
         found: dict[str, _Expected] = {}
         parameters = list(inspect.signature(self._function).parameters.values())[self._skipped :]
+        others = any(one.kind is one.VAR_KEYWORD for one in parameters)
         for one in parameters:
             expected = None
             if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY):
                 expected = _expected(_resolved(one.annotation, self._function), one.default)
-                if expected is not None:
+                if expected is not None and not (others and one.kind is one.POSITIONAL_ONLY):  # by name it is another
                     found[one.name] = expected
             if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD):
                 self._by_place.append((one.name, expected))
@@ -103,16 +105,26 @@ def check_fields(one: msgspec.Struct) -> None:
     kind = type(one)
     expected = _of_structs.get(kind)
     if expected is None:
-        module = inspect.getmodule(kind)
-        names = vars(module) if module is not None else {}
-        hints = {name: hint for base in reversed(kind.__mro__) for name, hint in inspect.get_annotations(base).items()}
-        found = ((name, _expected(_evaluated(hints.get(name), names), inspect.Parameter.empty))
-                 for name in kind.__struct_fields__)  # fmt: skip
-        expected = _of_structs[kind] = tuple((name, what) for name, what in found if what is not None)
+        expected = _of_structs[kind] = _fields_of(kind)
     for name, what in expected:
         value = getattr(one, name)
         if not what.fits(value):
             raise _refused(kind.__name__, name, what, value)
+
+
+def _fields_of(kind: type[msgspec.Struct]) -> tuple[tuple[str, _Expected], ...]:
+    """Return what the library's fields are to be: those that an application adds, or changes, are its own."""
+    found: dict[str, _Expected | None] = {}
+    for base in reversed(kind.__mro__):
+        is_checked = _is_ours(base) or not any("__post_init__" in vars(above) for above in base.__mro__[1:])
+        names = vars(sys.modules.get(base.__module__, typing))
+        for name, hint in inspect.get_annotations(base).items():
+            found[name] = _meaning(_evaluated(hint, names)) if is_checked else None
+    return tuple((name, what) for name in kind.__struct_fields__ if (what := found.get(name)) is not None)
+
+
+def _is_ours(kind: type) -> bool:
+    return kind.__module__.startswith("perdure.")
 
 
 def checked_but(*besides: str) -> Callable[[type[C]], type[C]]:
@@ -123,7 +135,7 @@ def checked_but(*besides: str) -> Callable[[type[C]], type[C]]:
     """
 
     def guarded(cls: type[C]) -> type[C]:
-        own = [base for base in reversed(cls.__mro__) if base is cls or base.__module__.startswith("perdure.")]
+        own = [base for base in reversed(cls.__mro__) if base is cls or _is_ours(base)]
         for name, value in {name: value for base in own for name, value in vars(base).items()}.items():
             is_public = name == "__init__" or not name.startswith("_")
             if is_public and name not in besides and not (name == "get" and issubclass(cls, Mapping)):
@@ -216,7 +228,7 @@ def _meaning(hint: Any) -> _Expected | None:
     if origin is Literal:
         words = get_args(hint)
         return _Expected(
-            lambda value: any(value == word and type(value) is type(word) for word in words),
+            lambda value: any(_is_word(value, word) for word in words),
             f"one of {', '.join(map(repr, words))}" if len(words) > 1 else repr(words[0]),
         )
     if origin is typing.Annotated:
@@ -268,7 +280,9 @@ def _of_class(kind: type) -> _Expected:
         return _Expected(lambda value: isinstance(value, int) and not isinstance(value, bool), words)
     if kind is float:
         return _Expected(lambda value: isinstance(value, (int, float)) and not isinstance(value, bool), words)
-    if kind in (list, tuple):
+    if kind is tuple:  # a set, where no order is meant
+        return _Expected(lambda value: isinstance(value, (list, tuple, AbstractSet)), words)
+    if kind is list:
         return _Expected(lambda value: isinstance(value, (list, tuple)), words)
     if kind in _SEVERAL:  # a text is several characters, and meant as one thing
         return _Expected(lambda value: isinstance(value, kind) and not isinstance(value, (str, bytes)), words)
@@ -280,9 +294,19 @@ def _of_class(kind: type) -> _Expected:
     return _Expected(lambda value: isinstance(value, kind), words)
 
 
+def _is_word(value: object, word: object) -> bool:
+    """Return whether a value is one of the words of a literal, such as a member of an application's own `StrEnum`."""
+    return isinstance(value, type(word)) and isinstance(value, bool) == isinstance(word, bool) and value == word
+
+
 def _has(value: object, member: str) -> bool:
-    """Return whether something has an attribute, without asking it: a property may run code, and raise."""
-    return inspect.getattr_static(value, member, _Expected) is not _Expected
+    """Return whether something has an attribute, without asking it: a property may run code, and raise.
+
+    What stands for something else, such as a `Mock`, has to be asked: only it knows what that has.
+    """
+    if inspect.getattr_static(value, member, _Expected) is not _Expected:
+        return True
+    return hasattr(type(value), "__getattr__") and hasattr(value, member)
 
 
 def _members(protocol: type) -> frozenset[str]:

@@ -196,7 +196,7 @@ def _check_append(append: Append) -> None:
         raise UsageError(f"the append to {append.stream} has no event: only a snapshot may come alone")
     index = append.index
     if index is not None and index.wake_at is not None and not -_BOUND <= index.wake_at < _BOUND:
-        raise UnencodableError(where=f"the time of {append.stream}", detail=f"{index.wake_at} µs is no time")
+        raise UnencodableError(where=f"the time of {append.stream}", detail=f"{index.wake_at} µs is not a time")
     if snapshot is not None:
         _check_snapshot(append, snapshot)
 

@@ -1,4 +1,4 @@
-"""The README says what is true: its programs run, its commands exist, its links lead somewhere."""
+"""The README and the pages of tools and slots say what is true: programs run, commands exist, links lead somewhere."""
 
 import ast
 import re
@@ -16,12 +16,13 @@ README = ROOT / "README.md"
 pytestmark = pytest.mark.skipif(not README.exists(), reason="the README is not beside the tests")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+def blocks(language: str, page: Path = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
 def programs() -> list[str]:
-    return [block for block in blocks("python") if "import" in block]
+    pages = (README, ROOT / "docs/tools.md", ROOT / "docs/slots.md")
+    return [block for page in pages for block in blocks("python", page) if "\nimport" in f"\n{block}"]
 
 
 def run(program: str, folder: Path) -> str:

@@ -41,3 +41,8 @@ class Clock(Protocol):
 def moment_of(micros: int) -> datetime:
     """Return a recorded time as one with a zone, UTC."""
     return _EPOCH + timedelta(microseconds=micros)
+
+
+def micros_of(moment: datetime) -> int:
+    """Return a time with a zone as it is recorded."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)

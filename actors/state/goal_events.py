@@ -36,9 +36,9 @@ class DecisionMade(Event, frozen=True, omit_defaults=True, tag="decision-made"):
     is_first: bool = False
     """Whether it is the run's first decision for the goal."""
     id: str | None = None
-    """What the caller calls it, if anything."""
+    """The caller's id for it, if it was given one."""
     digest: str = ""
-    """Of what was said, where there is such an id."""
+    """The digest of what was said under `id`; empty without one."""
 
 
 class DecisionLapsed(Event, frozen=True, tag="decision-lapsed"):
@@ -74,7 +74,7 @@ class ConstraintViolated(Event, frozen=True, omit_defaults=True, tag="constraint
     step: str | None = None
     entry: str | None = None
     id: str | None = None
-    """What somebody who reported it calls it, if anything."""
+    """The reporter's id for it, if it was given one."""
 
 
 class CriterionStanding(msgspec.Struct, frozen=True):

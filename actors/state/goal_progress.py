@@ -5,6 +5,7 @@ target on, and then counts in full. Invariant: the counts alone decide, so the o
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -73,8 +74,8 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True):
     run: str | None = None
     entry: str | None = None
     position: int | None = None
-    at: int | None = None
-    """Microseconds since 1970 UTC."""
+    at: datetime | None = None
+    """UTC."""
 
 
 class GoalProgress(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +128,7 @@ class GoalProgress(msgspec.Struct, frozen=True, kw_only=True):
                     "description": one.description,
                     "details": one.details,
                     "stream_id": one.entry,
-                    "timestamp": one.at,
+                    "timestamp": None if one.at is None else one.at.isoformat(),
                     "position": one.position,
                 }
                 for one in self.newest_violations

@@ -69,7 +69,7 @@ class GoalState(msgspec.Struct, frozen=True, omit_defaults=True):
     shown: Shown = (0.0, "continue", ())
     is_achieved: bool = False
     told: dict[str, Told] = {}
-    """By the ids of those who told it, the newest last."""
+    """What was reported under an id of the reporter's, by that id, the newest last."""
 
     def counts_of(self, criterion: str) -> Counts:
         """Return what became of the decisions for a criterion."""

@@ -1,4 +1,4 @@
-"""What a goal was told under ids of its callers: told again, after a crash that left it open, it is the same. Pure.
+"""What was reported to a goal under ids of the callers, so that a report repeated after a crash changes nothing. Pure.
 
 Not here: outcomes, of which a decision has one, whatever they are called. Invariant: an id is for one decision or one
 violation, as long as it is among the newest ones.
@@ -14,12 +14,12 @@ from perdure.actors.workflows.definition import digest
 from perdure.store.errors import UsageError
 
 MAX_IDS: Final = 1000
-"""Ids that are remembered, the newest ones, as of a run's signals."""
+"""How many ids are remembered, the newest ones; as many as of a run's signals."""
 _LONGEST_ID: Final = 128
 
 
 class Told(msgspec.Struct, frozen=True, array_like=True):
-    """What was told under an id."""
+    """A report that had an id."""
 
     digest: str
     number: int = 0
@@ -53,7 +53,7 @@ def digest_of_violation(constraint: str, details: str) -> str:
 def told_before(
     goal: str, told: Mapping[str, Told], command: RecordDecision | RecordViolation, made_of: str
 ) -> Told | None:
-    """Return what the goal was told under the id of *command*; None: it has none, or the id is new.
+    """Return the earlier report with the id of *command*; None: it has no id, or a new one.
 
     Raises:
         GoalConflictError: that was something else.
@@ -67,7 +67,7 @@ def told_before(
 
 
 def with_told(told: dict[str, Told], id: str, one: Told) -> dict[str, Told]:
-    """Return *told* with one more under an id, and without the oldest ones where there are too many."""
+    """Return *told* with one more report, without the oldest where that is one too many."""
     forgotten = len(told) + 1 - MAX_IDS
     newest = dict(list(told.items())[forgotten:]) if forgotten > 0 else told
     return {**newest, id: one}

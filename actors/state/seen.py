@@ -50,7 +50,7 @@ class Seen:
                 self._keys[stream, key] = (whole.as_of, ABSENT)
 
     def about(self, keys: Iterable[str]) -> tuple[Sighting, ...]:
-        """Return what was seen of some keys, for another one to take note of."""
+        """Return what was seen of some keys, to be handed on."""
         wanted = frozenset(keys)
         wholes = [Sighting(stream, as_of, {}, is_whole=True) for stream, as_of in self._whole.items()]
         held = [(place, seen) for place, seen in self._keys.items() if place[1] in wanted]

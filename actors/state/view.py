@@ -9,7 +9,7 @@ import enum
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import msgspec
 
@@ -183,7 +183,7 @@ class StateView:
 
     # Permissions
 
-    def with_permissions(self, *, read: Iterable[str] | None = None, write: Iterable[str] | None = None) -> Self:
+    def with_permissions(self, *, read: Iterable[str] | None = None, write: Iterable[str] | None = None) -> "StateView":
         """Return the same view for these keys only; an empty list allows none, left out changes nothing.
 
         It can only narrow: what this view may not, the new one may not either.
@@ -191,9 +191,13 @@ class StateView:
         Raises:
             UsageError: one is a text and not a list of keys.
         """
-        narrowed = copy.copy(self)
+        narrowed = self._plain()
         narrowed._permissions = self._permissions.narrowed(read, write)  # noqa: SLF001 - a copy of itself
         return narrowed
+
+    def _plain(self) -> "StateView":
+        """Return a view of the same that leads to no other: what is narrowed must have no way round."""
+        return copy.copy(self)
 
     def _readable(self, key: str) -> str:
         if not self._permissions.may_read(check_key(key)):

@@ -9,6 +9,8 @@ from typing import Any, cast
 
 import msgspec
 
+from perdure.actors.kernel.accounts import place_of
+
 ERROR_TEXT_LIMIT = 4_000
 """Characters kept of an error's text: enough for a person, too little to fill the log."""
 
@@ -23,6 +25,8 @@ class Failure(msgspec.Struct, frozen=True):
     """Seconds that the answer asks to wait before the next attempt."""
     result: bytes | None = None
     """What the call returned all the same, as JSON, where it reported an error."""
+    where: str = ""
+    """The line of the application that it came from, as `shop.py:12 in pay`."""
 
 
 class Success(msgspec.Struct, frozen=True):
@@ -55,9 +59,10 @@ def _as_object(text: str) -> Any:
 
 
 def describe(error: BaseException, text: str | None = None, *, retry_after: float | None = None) -> Failure:
-    """Return what is recorded of an exception: names and text, no traceback."""
+    """Return what is recorded of an exception: names, text and the line that it came from, no traceback."""
     bases = tuple(c.__name__ for c in type(error).__mro__ if c not in (object, BaseException, Exception))
-    return Failure(type(error).__name__, recordable(str(error) if text is None else text), bases, retry_after)
+    told = recordable(str(error) if text is None else text)
+    return Failure(type(error).__name__, told, bases, retry_after, where=recordable(place_of(error)))
 
 
 def recordable(text: str) -> str:

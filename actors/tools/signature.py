@@ -52,6 +52,10 @@ class Signature:
         """The names of the parameters that a caller gives."""
         return tuple(self._names)
 
+    def takes(self, *names: str) -> bool:
+        """Return whether arguments of these names, and of no others, can be given."""
+        return set(self._names) - set(self._optional) <= set(names) <= set(self._names)
+
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments by name.
 

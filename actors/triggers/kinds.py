@@ -20,7 +20,7 @@ SignatureScheme: TypeAlias = Literal["github", "standard", "stripe", "slack", "b
 """How the sender of a webhook proves that it is the sender."""
 
 Dedupe: TypeAlias = Literal["id", "body"]
-"""By what a delivery is known again: what its sender calls it, or the bytes of its body."""
+"""What tells one delivery from another: the id that its sender gives it, or the bytes of its body."""
 
 Misfire: TypeAlias = Literal["one", "skip", "all"]
 """What becomes of the times of a schedule that passed while nothing ran."""
@@ -94,7 +94,7 @@ class Webhook(msgspec.Struct, frozen=True, tag="webhook"):
     tolerance: timedelta = timedelta(minutes=5)
     """How far the time of a signed delivery may be off, where the scheme has one."""
     dedupe: Dedupe = "id"
-    """By what a delivery is known again; `body` where the scheme signs no id, and no two have the same body."""
+    """What tells one delivery from another; `body` where the scheme signs no id and no two bodies are the same."""
 
     def __post_init__(self) -> None:
         if not str(self.path).startswith("/"):
@@ -127,10 +127,10 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, tag="schedule"):
     """The clock starts it: every so often, or when a cron expression says so."""
 
     every: timedelta | None = None
-    """So much time that passes, at least a second."""
+    """The interval, at least a second."""
     cron: str | None = None
     time_zone: str = "UTC"
-    """Where the cron expression's hours are, `Europe/Berlin`; an interval has none."""
+    """The time zone of the cron expression, such as `Europe/Berlin`; an interval has none."""
     misfire: Misfire = "one"
     """Of the times that passed while nothing ran: one run for all, none, or each up to `misfire_limit`."""
     misfire_limit: int = 100

@@ -24,7 +24,7 @@ MISFIT: Final = "ValidationError"
 
 @checked
 class Topic(Generic[T]):
-    """`PAID = Topic("order.paid", of=Payment)`: stands wherever the name of a type of events may."""
+    """`PAID = Topic("order.paid", of=Payment)`: what `publish`, `subscribe` and `ctx.event` take in place of a name."""
 
     __slots__ = ("_decoder", "name", "of")
 

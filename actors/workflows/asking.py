@@ -15,7 +15,7 @@ from perdure.actors.kernel.messages import Event
 from perdure.actors.workflows.commands import AnswerQuestion, DecideApproval
 from perdure.actors.workflows.definition import digest
 from perdure.actors.workflows.errors import WrongAnswerError
-from perdure.actors.workflows.events import (
+from perdure.actors.workflows.mail import (
     CallApproved,
     CallRejected,
     PauseReached,
@@ -58,7 +58,7 @@ class Asked(msgspec.Struct, frozen=True):
     by: tuple[str, ...] = ()
     """Who answered or approved so far."""
     people: tuple[str, ...] = ()
-    """Who has had their word where several are wanted, by their keys; who had it passed on is among them."""
+    """Who has answered where several are wanted, by their keys, including those whose answer somebody passed on."""
     answers: tuple[str, ...] = ()
     paused_at: str = ""
     """Of a pause of the workflow's own: where; empty for a question."""

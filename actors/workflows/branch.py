@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
 
 from perdure.actors.workflows.errors import Parked
-from perdure.actors.workflows.recording import StepRecord
+from perdure.actors.workflows.step_record import StepRecord
 from perdure.store.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ class Branch:
     """A numbered task of a run."""
 
     __slots__ = (
-        "_is_cut", "_ordinals", "driver", "is_at_edge", "is_cancelled", "is_inside", "path", "pivots", "place", "saga",
-        "shields", "task", "took", "turn",
+        "_is_cut", "_ordinals", "driver", "is_at_edge", "is_cancelled", "is_inside", "is_told", "is_within_spared",
+        "path", "pivots", "place", "saga", "shields", "task", "took", "turn",
     )  # fmt: skip
 
     def __init__(self, driver: "Driver", path: str, *, is_cut: bool = False) -> None:
@@ -64,13 +64,23 @@ class Branch:
         """How many sagas that its code is in are past their pivot."""
         self.shields = 0
         """As long as there is one a cancel waits: what is under way is to come to its end."""
+        self.is_told = False
+        """Whether its code has got the cancellation, and cleans up."""
+        self.is_within_spared = False
+        """Whether the branch that opened it was spared: a cancel of the run ends there, and does not come here."""
 
     def child(self, path: str, number: int, *, is_cut: bool) -> "Branch":
         """Return a branch that the call under way opens, the one of that number."""
         child = Branch(self.driver, path, is_cut=is_cut)
         child.place = (*self.place, self.turn, number)
         child.saga, child.pivots = self.saga, self.pivots
+        child.is_within_spared = self.is_spared
         return child
+
+    @property
+    def is_spared(self) -> bool:
+        """Whether a cancel of the run does not interrupt its code: it came before, or waits for what is under way."""
+        return self.is_told or self.shields > 0 or self.is_within_spared
 
     @property
     def is_cut(self) -> bool:
@@ -122,7 +132,7 @@ class Branch:
 
     def cut(self) -> asyncio.CancelledError:
         """Return the cancellation that the branch gets where its recording ends: once, so that it can clean up."""
-        self.is_cut, self.is_cancelled = False, True
+        self.is_cut, self.is_cancelled, self.is_told = False, True, True
         return asyncio.CancelledError()
 
     def take(self, key: str, what: str, name: str, digest: str = "", *, data: bytes = b"") -> StepRecord | None:
@@ -195,6 +205,8 @@ def guarded(coroutine: Coroutine[Any, Any, Any], branch: Branch) -> Generator[An
                 yield wait
             except BaseException as thrown:  # noqa: BLE001 - a driver hands everything on to the code it drives
                 error = thrown
+                if branch.is_cancelled and isinstance(thrown, asyncio.CancelledError):
+                    branch.is_told = True
     finally:
         coroutine.close()
 

@@ -13,7 +13,7 @@ from perdure.actors.tools.retry import Retry
 from perdure.actors.workflows.branch import Branch
 from perdure.actors.workflows.errors import StepFailedError
 from perdure.actors.workflows.events import StepFailed, StepKind, Stuck
-from perdure.actors.workflows.recording import StepRecord
+from perdure.actors.workflows.step_record import StepRecord
 from perdure.store.errors import UsageError
 
 
@@ -115,7 +115,7 @@ def check_tool(tool: object) -> None:
         UsageError: it is not.
     """
     if not isinstance(tool, Tool):
-        raise UsageError(f"{tool!r} is no tool: decorate a function with @tool, or run an async one with ctx.step(…)")
+        raise UsageError(f"{tool!r} is not a tool: decorate it with @tool, or run an async function with ctx.step(…)")
 
 
 def check_call_options(retry: object, fallback: object, effect: object) -> None:

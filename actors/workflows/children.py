@@ -1,7 +1,8 @@
 """What a run knows of its children, and a child of its parent: who is awaited, whom an end is owed to. Pure.
 
-Not here: the code that waits (`offspring.py`) and the way between the two actors (`kin.py`). Invariant: a run takes the
-end of each awaited child once, and is open work until it has told its own parent and its last awaited child has ended.
+Not here: the code that waits (`child_steps.py`) and the way between the two actors (`kin.py`). Invariant: a run takes
+the end of each awaited child once, and is open work until it has told its own parent and its last awaited child has
+ended.
 """
 
 import hashlib
@@ -22,9 +23,9 @@ MAX_ID: Final = 128
 """Of a run's id, so that idempotency keys stay below the limits of the services that they are sent to (255)."""
 _HASH_BYTES: Final = 12
 _MARK_BYTES: Final = 6
-"""Of the hash that tells the children of one fork from another's."""
+"""Length of the hash that tells the children of one fork from those of another."""
 _MADE: Final = re.compile(r"(?:~f[0-9a-f]{12})?(?:~r\d+)?\Z")
-"""What may be behind the id that the code gives a child."""
+"""What may follow the id that the code gives a child."""
 _STILL: Final = frozenset({"blocked", "paused"})
 """A run that nothing wakes: what comes is kept."""
 

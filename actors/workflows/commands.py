@@ -10,19 +10,18 @@ from perdure.actors.workflows.entrance import Entrance
 from perdure.actors.workflows.events import (
     Origin,
     Place,
-    QuestionAnswered,
     RunCancelled,
     RunCompleted,
     RunFact,
     RunFailed,
     RunRetried,
-    SignalReceived,
     StepCompleted,
     StepFailed,
     StepNotDone,
 )
 from perdure.actors.workflows.holdings import StateWritten
 from perdure.actors.workflows.links import Chain, ChildEnded, EntryTold, Parent, ParentTold, RunContinued
+from perdure.actors.workflows.mail import QuestionAnswered, SignalReceived
 from perdure.actors.workflows.occurrences import EventPlacesMoved
 
 

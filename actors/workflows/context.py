@@ -20,6 +20,7 @@ from perdure.actors.triggers.wanted import On, PublishedEvent, Where
 from perdure.actors.workflows.approving import Approval, Approvers, approved_arguments
 from perdure.actors.workflows.branch import CURRENT, Branch, enter
 from perdure.actors.workflows.calls import CallOptions, Fate, StepCall, check_call_options, check_tool
+from perdure.actors.workflows.child_steps import ChildCall, ChildRun, run_child, start_child
 from perdure.actors.workflows.children import checked_run_id
 from perdure.actors.workflows.definition import Workflow, check_workflow, digest, shorter
 from perdure.actors.workflows.errors import Continuing, StepFailedError
@@ -29,7 +30,6 @@ from perdure.actors.workflows.forms import AnswerForm
 from perdure.actors.workflows.goals import Pursuit
 from perdure.actors.workflows.listening import After, EventWait, publish_event, take_event, typed_event
 from perdure.actors.workflows.logger import RunLogger
-from perdure.actors.workflows.offspring import ChildCall, ChildRun, run_child, start_child
 from perdure.actors.workflows.parts import bound, opened_parts
 from perdure.actors.workflows.pausing import PausePlace, pause_at
 from perdure.actors.workflows.saga import Saga

@@ -55,6 +55,10 @@ class Workflow(Generic[P, R]):
         self._signature.check(data)
         return data
 
+    def takes(self, *names: str) -> bool:
+        """Return whether it can be started with arguments of these names, and of no others."""
+        return self.takes_data or self._signature.takes(*names)
+
     def input_digest(self, data: bytes) -> str:
         """Return what tells one encoded input from another: where they are equal, a start is the same start."""
         return digest(self.name, data)
@@ -120,4 +124,4 @@ def check_workflow(workflow: object) -> None:
         UsageError: it is not.
     """
     if not isinstance(workflow, Workflow):
-        raise UsageError(f"{workflow!r} is no workflow: decorate an async function with @workflow")
+        raise UsageError(f"{workflow!r} is not a workflow: decorate an async function with @workflow")

@@ -37,7 +37,6 @@ from perdure.actors.workflows.endings import (
 from perdure.actors.workflows.enlisting import leave_listings, with_listings
 from perdure.actors.workflows.errors import Continuing, Parked
 from perdure.actors.workflows.events import (
-    QuestionAnswered,
     RunBlocked,
     RunCancelled,
     RunCompleted,
@@ -48,12 +47,14 @@ from perdure.actors.workflows.events import (
 )
 from perdure.actors.workflows.failures import failure_of, overdue
 from perdure.actors.workflows.kin import Succession
+from perdure.actors.workflows.mail import QuestionAnswered
 from perdure.actors.workflows.mailbox import ANSWER, SIGNAL
 from perdure.actors.workflows.offspring import Offspring
-from perdure.actors.workflows.recording import Recording, StepRecord
+from perdure.actors.workflows.recording import Recording
 from perdure.actors.workflows.scopes import Limits
 from perdure.actors.workflows.state import ATTENTION
 from perdure.actors.workflows.steering import PAUSED
+from perdure.actors.workflows.step_record import StepRecord
 from perdure.actors.workflows.subscriptions import EVENT
 from perdure.actors.workflows.versions import Versions
 from perdure.store.errors import LogClosedError, LogWriteError, PerdureError
@@ -230,7 +231,11 @@ class Driver:
 
     def cancelled(self) -> RunFailed | RunCancelled | None:
         """Return how the run is to end, if it is to be cancelled or its deadline has passed."""
-        return self._cancelled() if self._is_overdue or self._cancel_reason is not None else None
+        return self._cancelled() if self._is_cancelled else None
+
+    @property
+    def _is_cancelled(self) -> bool:
+        return self._is_overdue or self._cancel_reason is not None
 
     def _cancelled(self) -> RunFailed | RunCancelled:
         if self._is_overdue:
@@ -424,6 +429,7 @@ class Driver:
             return
         if self._has_begun:
             self._root.cancel()
+            self.consider_parking()  # one that is shielded waits on, maybe for long: no time is due any more
         else:
             self._root.is_cancelled = self._root.is_cut = True
 
@@ -503,17 +509,20 @@ class Driver:
     @property
     def is_stirring(self) -> bool:
         """Whether a branch that waits was just woken, or is to be cancelled."""
-        is_cancelled = self._cancel_reason is not None or self._is_overdue
-        return is_cancelled or any(wait.woken.done() for wait in self._waits.values())
+        return self._is_to_stop or any(wait.woken.done() for wait in self._waits.values())
+
+    @property
+    def _is_to_stop(self) -> bool:
+        """Whether a cancel, or the passing of the deadline, is on its way to a branch that waits."""
+        return self._is_cancelled and not all(branch.is_spared for branch in self._waits)
 
     def consider_parking(self) -> None:
         """Have the run leave memory when all that it does is to wait, and for long."""
-        is_cancelled = self._cancel_reason is not None or self._is_overdue
         if self.ending is not None or len(self._waits) < self.leaves:
             return
         if self._offspring is not None:
             self._offspring.lend_place()
-        if is_cancelled and not all(branch.shields for branch in self._waits):
+        if self._is_to_stop:
             return
         horizon = self.engine.clock.moment().now + self.engine.park_after
         dues = [w.due for w in self._waits.values() if w.due is not None]
@@ -532,7 +541,7 @@ class Driver:
         mail_for = tuple(w.step for w in self._waits.values() if w.on in (ANSWER, SIGNAL, PAUSED))
         children_of = tuple(w.step for w in self._waits.values() if w.on == CHILD)
         doubts = tuple(step for w in self._waits.values() if w.on == ATTENTION for step in (w.step, *w.others))
-        parking = Parking(min(dues, default=None), waits_on, mail_for, children_of, doubts, is_cancelled)
+        parking = Parking(min(dues, default=None), waits_on, mail_for, children_of, doubts, self._is_cancelled)
         self.take_down(parking)
 
 

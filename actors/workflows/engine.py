@@ -5,7 +5,7 @@ through `drive`, with more or less recorded (`resuming.py`).
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from perdure.actors.tools.invoke import Invoker
 from perdure.actors.tools.registry import Registry
 from perdure.actors.triggers.exchange import Exchange
 from perdure.actors.workflows.agents.pool import Agents
+from perdure.actors.workflows.beside import BesideRuns
 from perdure.actors.workflows.commands import (
     Arrived,
     ChildReported,
@@ -44,9 +45,10 @@ from perdure.actors.workflows.queue import Queue
 from perdure.actors.workflows.queues import Queues, Shared
 from perdure.actors.workflows.recording import Recording
 from perdure.actors.workflows.resuming import Resumer
-from perdure.actors.workflows.state import ATTENTION, CLOSED, RunState, RunView, view
+from perdure.actors.workflows.state import ATTENTION, CLOSED, RunState, view
 from perdure.actors.workflows.steering import is_held
 from perdure.actors.workflows.toolbox import Toolbox
+from perdure.actors.workflows.waiters import Waiters
 from perdure.store.errors import LogWriteError, PerdureError, UsageError
 
 T = TypeVar("T")
@@ -90,11 +92,9 @@ class Engine:
         self.system: ActorSystem
         self._drivers: dict[str, Driver] = {}
         self.failures = Failures()
-        self._waiters: dict[str, Answer[RunView]] = {}
-        self._waiters_for_pause: dict[str, Answer[RunView]] = {}
+        self.waiters = Waiters()
+        self.beside = BesideRuns(lambda: self.system.loop)
         self._max_active = max_active
-        self._beside: set[asyncio.Task[Any]] = set()
-        self._waits_beside: set[asyncio.Task[Any]] = set()
         self._sentinel: asyncio.Task[Any]
         self._is_stopping = False
         self._idle: Answer[None] | None = None
@@ -270,12 +270,12 @@ class Engine:
         if error is None:
             self._is_durable(shell)
         else:
-            self._tell(shell.state.run, error)
+            self.waiters.tell(shell.state.run, error)
 
     def _is_durable(self, shell: Shell) -> None:
         state = shell.state
         if state.status in CLOSED or state.status == "blocked":
-            self._tell(state.run, view(state))
+            self.waiters.tell(state.run, view(state))
             if state.status in CLOSED:
                 self.on_closed(state.run)
         elif state.status == "waiting" and self._may_go_on(state) and not self._is_stopping:
@@ -294,27 +294,9 @@ class Engine:
         is_due = state.wake_at is not None and state.wake_at <= self.clock.moment().now
         return is_settled or is_due
 
-    def _tell(self, run: str, outcome: RunView | BaseException) -> None:
-        self._waiters_for_pause.pop(run, None)
-        answer = self._waiters.pop(run, None)
-        if answer is None:
-            return
-        if isinstance(outcome, BaseException):
-            answer.set_error(outcome)
-        else:
-            answer.set(outcome)
-
-    def until_ended(self, run: str) -> Answer[RunView]:
-        """Return the answer to come when the run is closed or blocked."""
-        return self._waiters.setdefault(run, Answer())
-
-    def until_paused(self, run: str) -> Answer[RunView]:
-        """Return the answer to come when the run pauses itself; none comes if it ends first."""
-        return self._waiters_for_pause.setdefault(run, Answer())
-
     def has_paused(self, shell: Shell) -> None:
         """Tell those who wait for it that a run has paused itself, once that is durable."""
-        answer = self._waiters_for_pause.pop(shell.state.run, None)
+        answer = self.waiters.take_pause_of(shell.state.run)
         if answer is not None:
             self.system.reply(answer, view(shell.state), self.system.log.barrier())
 
@@ -340,30 +322,14 @@ class Engine:
 
     def abandoned(self, driver: Driver, error: PerdureError) -> None:
         """Tell those who wait for a run that the log failed."""
-        self._tell(driver.run_id, error)
-
-    async def beside_runs(self, effect: Coroutine[Any, Any, T], *, is_wait: bool = False) -> T:
-        """Return what an effect outside of runs comes to; a failure of the log cancels it, and so does a stop.
-
-        A stop lets an effect end for a while; one that only waits (*is_wait*) is cancelled at once.
-
-        Raises:
-            CancelledError: it was cancelled, or the caller was.
-        """
-        task = self.system.loop.create_task(effect, name="perdure call")
-        tasks = self._waits_beside if is_wait else self._beside
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-        return await task
+        self.waiters.tell(driver.run_id, error)
 
     def log_failed(self, error: LogWriteError) -> None:
         """Take every run down as it is and tell those who wait: nothing can be recorded any more."""
         self._is_stopping = True
         self._take_down(self._drivers.values(), Abandoned())
-        for task in self._beside | self._waits_beside:
-            task.cancel()
-        for run in list(self._waiters):
-            self._tell(run, error)
+        self.beside.cancel()
+        self.waiters.tell_all(lambda _: error)
 
     # Stop
 
@@ -371,8 +337,7 @@ class Engine:
         """Let steps in flight end for a while, then take every run down; their code goes on in the next life."""
         self._is_stopping = True
         self.queues.stop()
-        for task in self._waits_beside:
-            task.cancel()
+        self.beside.cancel_waits()
         await self.exchange.stop()
         await self.resumer.stop()
         await self.kin.stop()
@@ -381,14 +346,12 @@ class Engine:
             if driver.run_id in self.kin.expecting:
                 driver.consider_parking()  # it waits, and is not to be brought back before a child has ended
             driver.stop_at_next_step()
-        await _settle(tasks | self._beside, drain_seconds)
+        await _settle(tasks | self.beside.effects, drain_seconds)
         self._take_down(self._drivers.values(), Suspending())
-        for task in self._beside | self._waits_beside:
-            task.cancel()
-        await _settle(tasks | self._beside | self._waits_beside, None)
+        self.beside.cancel()
+        await _settle(tasks | self.beside.all, None)
         self._sentinel.cancel()
-        for run in list(self._waiters):
-            self._tell(run, UsageError(f"the runtime was closed while run {run} was open; open it again and ask"))
+        self.waiters.tell_all(_closed_while_open)
 
     def _take_down(self, drivers: Iterable[Driver], ending: Ending) -> None:
         for driver in list(drivers):
@@ -399,3 +362,7 @@ async def _settle(tasks: "set[asyncio.Task[Any]]", timeout: float | None) -> Non
     pending = {task for task in tasks if not task.done()}
     if pending:
         await asyncio.wait(pending, timeout=timeout)
+
+
+def _closed_while_open(run: str) -> UsageError:
+    return UsageError(f"the runtime was closed while run {run} was open; open it again and ask")

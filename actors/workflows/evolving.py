@@ -40,7 +40,7 @@ from perdure.actors.workflows.events import (
     TimerSet,
 )
 from perdure.actors.workflows.links import ChildCancelRequested, EntryTold, ParentTold, RunContinued
-from perdure.actors.workflows.mailbox import MAIL_EVENTS
+from perdure.actors.workflows.mail import MAIL_EVENTS
 from perdure.actors.workflows.occurrences import SUBSCRIPTION_EVENTS
 from perdure.actors.workflows.queue import WAITS_IN
 from perdure.actors.workflows.state import ATTENTION, Flight, RunState, RunStatus, dispatched_steps
@@ -141,7 +141,7 @@ def _started(state: RunState, event: RunStarted) -> RunState:
 
 
 def _without(flights: dict[str, Flight], step: str) -> dict[str, Flight]:
-    """Return what is in flight without a child that stood still there, and is started anew or given up."""
+    """Return what is in flight without a stuck child that is started anew or given up."""
     return {key: one for key, one in flights.items() if key != step} if step in flights else flights
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 
 import msgspec
 
+from perdure.actors.kernel.accounts import place_of
 from perdure.actors.kernel.payloads import Redaction, encode_payload
 from perdure.actors.tools.outcome import recordable
 from perdure.actors.workflows.errors import StepFailedError, WorkflowFailedError
@@ -49,7 +50,7 @@ def failure_of(error: Exception, redaction: Redaction) -> RunFailed:
     """Return the fact that a workflow's error is."""
     step = _failed_step(error)
     if not isinstance(error, WorkflowFailedError):
-        return RunFailed(type(error).__name__, recordable(str(error)), step)
+        return RunFailed(type(error).__name__, recordable(str(error)), step, where=recordable(place_of(error)))
     return RunFailed(
         error.error_type,
         recordable(error.error),

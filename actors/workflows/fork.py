@@ -11,7 +11,7 @@ from perdure.actors.workflows.branch import Branch
 from perdure.actors.workflows.branches import Branches, Start, is_failure
 from perdure.actors.workflows.errors import Parked
 from perdure.actors.workflows.events import BranchesFailed, BranchesOpened
-from perdure.actors.workflows.recording import StepRecord
+from perdure.actors.workflows.step_record import StepRecord
 
 
 class Fork:

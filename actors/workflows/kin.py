@@ -27,8 +27,9 @@ from perdure.actors.workflows.commands import (
 )
 from perdure.actors.workflows.entering import end_for_entry, handed_on, tell_entry
 from perdure.actors.workflows.errors import RunContinuedError
-from perdure.actors.workflows.events import RunParked, SignalReceived
+from perdure.actors.workflows.events import RunParked
 from perdure.actors.workflows.links import Chain, ChildStarted, Parent, ParentTold, RunContinued
+from perdure.actors.workflows.mail import SignalReceived
 from perdure.actors.workflows.mailbox import Kept
 from perdure.actors.workflows.state import RunState, owes, report
 from perdure.actors.workflows.steering import PAUSED

@@ -1,4 +1,4 @@
-"""Which runs come from one another by forks: so that the children of one are not taken for a stranger's by another.
+"""Which runs are forks of one another: the children of one are no strangers to the others.
 
 Read where it is needed, which is only where the id of a child is taken. Invariant: the runs of one chain, each of which
 goes on as the next, are one member of a family.

@@ -27,7 +27,7 @@ class Queued(msgspec.Struct, frozen=True):
     priority: int = 0
     partition: str | None = None
     is_back: bool = False
-    """Whether its turn came before, and it waits for a place to go on: first of all, and without another token."""
+    """Whether it had its turn already and waits for a place to go on: it comes first, and needs no other token."""
 
     @property
     def turn(self) -> _Turn:
@@ -63,11 +63,11 @@ class Line:
         self._waiting: dict[str, Queued] = {}
         self._ready: list[_Turn] = []
         self._blocked: dict[str, list[_Turn]] = {}
-        """Those whose partition is full, by partition: looked at again when one of it leaves."""
+        """Waiting runs whose partition is full, by partition; looked at again when a run of the partition leaves."""
         self._partitions: dict[str, int] = {}
 
     def add(self, one: Queued) -> None:
-        """Have a run wait for its turn; once is enough, and one whose turn came before does not wait as a new one."""
+        """Add a run to the line. Idempotent; one that had its turn already does not become a new one."""
         known = self._waiting.get(one.run)
         if one.run not in self.working and (known is None or (one.is_back and not known.is_back)):
             self._waiting[one.run] = one
@@ -126,7 +126,7 @@ class Line:
 
 
 class Pool:
-    """Queues that share places: whoever of all that wait in them comes first is next."""
+    """Queues that share places: the first of all that wait in any of them is next."""
 
     def __init__(self, places: int, lines: Sequence[Line]) -> None:
         self._places = places

@@ -18,7 +18,8 @@ from perdure.actors.workflows.errors import (
     SignalConflictError,
     SignalRefusedError,
 )
-from perdure.actors.workflows.events import (
+from perdure.actors.workflows.events import RunParked
+from perdure.actors.workflows.mail import (
     CallApproved,
     CallRejected,
     PauseReached,
@@ -27,7 +28,6 @@ from perdure.actors.workflows.events import (
     QuestionAsked,
     QuestionExpired,
     QuestionWithdrawn,
-    RunParked,
     SignalAwaited,
     SignalExpired,
     SignalReceived,
@@ -49,11 +49,6 @@ ANSWER: Final = "answer"
 SIGNAL: Final = "signal"
 """What a run waits on that a signal moves."""
 
-MAIL_EVENTS: Final = (
-    SignalReceived, SignalAwaited, SignalTaken, SignalExpired, SignalWaitWithdrawn,
-    QuestionAsked, QuestionAnswered, CallApproved, CallRejected, QuestionExpired, QuestionWithdrawn,
-    PauseReached, PauseResumed,
-)  # fmt: skip
 _CLOSED: Final = frozenset({"completed", "failed", "cancelled", "continued"})
 _STILL: Final = frozenset({"blocked", "paused"})
 """A run that nothing wakes: what comes is kept."""

@@ -16,8 +16,8 @@ from perdure.actors.workflows.branch import Branch
 from perdure.actors.workflows.commands import AnswerQuestion, UnpauseRun
 from perdure.actors.workflows.definition import digest
 from perdure.actors.workflows.errors import ControlRefusedError, StepFailedError
-from perdure.actors.workflows.events import PauseReached, QuestionWithdrawn
 from perdure.actors.workflows.forms import as_form
+from perdure.actors.workflows.mail import PauseReached, QuestionWithdrawn
 from perdure.actors.workflows.mailbox import Mailbox, answer
 from perdure.actors.workflows.steering import PAUSED, steer
 from perdure.actors.workflows.waiting import MAX_QUESTION_BYTES, ended, next_answer, time_limit

@@ -27,7 +27,7 @@ from perdure.actors.workflows.events import (
     StepFailed,
     StepInDoubt,
 )
-from perdure.actors.workflows.recording import StepRecord
+from perdure.actors.workflows.step_record import StepRecord
 from perdure.store.errors import LogClosedError, LogWriteError
 
 if TYPE_CHECKING:
@@ -144,6 +144,7 @@ class Progress:
             ended.micros,
             ended.timed_out,
             self.was_dispatched,
+            failure.where,
         )
         self.report(ended, fact, is_told=is_told)
         return failed(fact)

@@ -70,7 +70,7 @@ class Queues:
         return {name: line.statistics() for name, line in self._lines.items()}
 
     def is_let_on(self, one: Queued) -> bool:
-        """Give a run that goes on its place, if it is next for one; otherwise have it wait for that, ahead of new ones.
+        """Give a run that goes on a place if one is free for it; otherwise line it up, ahead of new runs.
 
         It has one already where its turn has just come; one of a queue that there is not needs none.
         """
@@ -139,7 +139,7 @@ class Queues:
         self._fill_all()
 
     def vacate(self, runs: Iterable[str]) -> None:
-        """Take the places back of runs that were to come into memory, and did not."""
+        """Take back the places of runs that were to come into memory and did not."""
         left = [run for run in runs for line in self._lines.values() if line.leave(run)]
         if left:
             self._fill_all()

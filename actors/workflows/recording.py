@@ -4,130 +4,19 @@ Not an actor's state: results live here only while they are being replayed. Inva
 once, to the branch that recorded it.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, TypeAlias
-
-import msgspec
+from typing import Any
 
 from perdure.actors.kernel.messages import Event
 from perdure.actors.state.seen import Sighting
-from perdure.actors.workflows.asking import Asked, opened
-from perdure.actors.workflows.events import (
-    AttemptDelayed,
-    AttemptFailed,
-    AttemptRefused,
-    AttemptStarted,
-    BranchesFailed,
-    BranchesOpened,
-    CallApproved,
-    CallRejected,
-    PathTaken,
-    PauseReached,
-    PauseResumed,
-    PivotPassed,
-    QuestionAnswered,
-    QuestionAsked,
-    QuestionExpired,
-    QuestionWithdrawn,
-    RaceWon,
-    RunRetried,
-    SagaCompensated,
-    SagaFailed,
-    SignalAwaited,
-    SignalExpired,
-    SignalReceived,
-    SignalTaken,
-    SignalWaitWithdrawn,
-    StepCancelled,
-    StepCompleted,
-    StepFailed,
-    StepInDoubt,
-    StepNotDone,
-    StepSkipped,
-    StepStarted,
-    Stuck,
-    TimeoutPassed,
-    TimeoutSet,
-    TimerFired,
-    TimerSet,
-    ValueRecorded,
-    VersionChosen,
-)
-from perdure.actors.workflows.goal_facts import GoalTold
-from perdure.actors.workflows.holdings import StateConflicted, StateRead, StateRefused, StateWritten
-from perdure.actors.workflows.links import ChildCancelRequested, ChildEnded, ChildRefused, ChildStarted
-from perdure.actors.workflows.occurrences import (
-    EventAwaited,
-    EventExpired,
-    EventSent,
-    EventTaken,
-    EventWaitWithdrawn,
-    taken_json,
-)
-
-Progress: TypeAlias = Literal["dispatched", "backing_off", "completed", "failed", "cancelled"]
-
-
-class StepRecord(msgspec.Struct):
-    """One recorded step, folded from its events."""
-
-    what: Literal[
-        "step", "saga", "pivot", "skip", "path", "value", "timer", "branches", "timeout", "signal", "question", "child",
-        "detached", "event", "publication", "pause", "state", "goal",
-    ]  # fmt: skip
-    branch: str
-    name: str
-    at: int
-    progress: Progress = "dispatched"
-    before: Progress = "dispatched"
-    """Of a cancelled one: how far it was."""
-    effect: str = ""
-    digest: str = ""
-    attempt: int = 1
-    due: int = 0
-    """When the next attempt, or the end of the sleep, is due."""
-    until: int | None = None
-    """When the wait for a signal or an answer ends by itself."""
-    in_doubt: bool = False
-    known_not_done: bool = False
-    stuck: Stuck = ""
-    """Why a person is asked of it, when it is not that its outcome is unknown."""
-    was_dispatched: bool = True
-    """Whether its tool may have been called."""
-    base: int = 0
-    """Attempts that count no more: a person had it tried again after them."""
-    has_token: bool = False
-    """Whether it waits for a token of the rate limit that is spoken for."""
-    result: msgspec.Raw = msgspec.Raw(b"null")
-    error_type: str = ""
-    error: str = ""
-    retryable: bool = False
-    timed_out: bool = False
-    micros: int = 0
-    """How long the last attempt took."""
-    count: int = 0
-    failed: int | None = None
-    """The branch whose failure was raised."""
-    run: str = ""
-    """The child run."""
-    is_given_up: bool = False
-    """Whether the wait for the child was cancelled: what it comes to counts no more."""
-    past_pivot: bool = False
-    """Whether a person is asked before the code is told that the child failed."""
-    won: int | None = None
-    """The branch that won a race."""
-
-    @property
-    def is_unsettled(self) -> bool:
-        """Whether it is a child that failed past a pivot, of which a person has not said that it failed."""
-        return self.past_pivot and self.progress == "failed"
+from perdure.actors.workflows.folding import StepFold
+from perdure.actors.workflows.step_record import StepRecord
 
 
 class Recording:
     """The recorded steps of a run."""
 
-    __slots__ = ("_asked", "_left", "_signals", "_taken", "_versions", "began_at", "sightings", "steps")
+    __slots__ = ("_left", "_taken", "_versions", "began_at", "sightings", "steps")
 
     def __init__(
         self, events: Iterable[tuple[Event, int]] = (), inherited: Iterable[Sequence[tuple[Event, int]]] = ()
@@ -139,10 +28,6 @@ class Recording:
         """What a synchronized run has seen of values that others may change."""
         nothing: dict[str, Any] = {}
         self.steps: dict[str, StepRecord] = nothing
-        self._signals: dict[str, msgspec.Raw] = nothing
-        """Those that were received and not taken."""
-        self._asked: dict[str, Asked] = nothing
-        """The questions that wait for more people."""
         self._versions: dict[str, tuple[int, dict[str, int]]] = nothing
         """The versions that were chosen, and how much each branch had recorded by then."""
         self._taken: dict[str, int] = nothing
@@ -152,13 +37,15 @@ class Recording:
             self._fold(events, inherited)
 
     def _fold(self, events: Iterable[tuple[Event, int]], inherited: Iterable[Sequence[tuple[Event, int]]]) -> None:
-        self.steps, self._signals, self._asked, self._versions, self._taken, self._left = {}, {}, {}, {}, {}, {}
+        fold = StepFold()
         for part in inherited:
             for event, at in part:
-                self._add(event, at)
-            self._keep_finished()
+                fold.add(event, at)
+            fold.keep_finished()
         for event, at in events:
-            self._add(event, at)
+            fold.add(event, at)
+        self.steps, self._versions, self.sightings = fold.steps, fold.versions, fold.sightings
+        self._taken, self._left = {}, {}
         for record in self.steps.values():
             self._left[record.branch] = self._left.get(record.branch, 0) + 1
 
@@ -191,226 +78,8 @@ class Recording:
         paths = (path for path, count in self._left.items() if count and path.startswith(prefix))
         return {int(path[len(prefix) :].partition("/")[0]) for path in paths}
 
-    def _keep_finished(self) -> None:
-        """Forget what has not ended: a fork begins it anew, under its own name."""
-        self._signals.clear()
-        used: set[str] = set()
-        """Paths of branches in which something is kept."""
-        for key, record in reversed(list(self.steps.items())):
-            is_over = record.progress in ("completed", "failed", "cancelled") and not record.is_unsettled
-            holds = record.what in ("branches", "timeout") and any(path.startswith(f"{key}.") for path in used)
-            # Something kept that came after it in its branch shows that the code had gone on.
-            if is_over or holds or record.branch in used:
-                used.add(record.branch)
-                record.due = 0
-            else:
-                del self.steps[key]
-        kept = Counter(record.branch for record in self.steps.values())
-        for _, recorded in self._versions.values():
-            recorded.update((branch, min(count, kept[branch])) for branch, count in list(recorded.items()))
-
     def left_in(self, branch: str) -> list[tuple[str, StepRecord]]:
         """Return what *branch* has recorded and not yet been handed."""
         if not self._left.get(branch):
             return []
         return [(key, record) for key, record in self.steps.items() if record.branch == branch]
-
-    def _add(self, event: Event, at: int) -> None:  # noqa: C901, PLR0915 - one case an event
-        match event:
-            case StepStarted():
-                self.steps[event.step] = StepRecord(
-                    "step", event.branch, event.tool, at, effect=event.effect, digest=event.digest
-                )
-            case ValueRecorded():
-                name = event.step.rpartition("/")[2].partition("#")[0]
-                self.steps[event.step] = StepRecord("value", event.branch, name, at, "completed", result=event.value)
-            case StepSkipped():
-                self.steps[event.step] = StepRecord("skip", event.branch, "skip", at, "completed")
-            case PathTaken():
-                name = f"{event.left} > {event.next}"
-                self.steps[event.step] = StepRecord("path", event.branch, name, at, "completed")
-            case TimerSet():
-                self.steps[event.step] = StepRecord("timer", event.branch, "sleep", at, due=event.due)
-            case TimerFired():
-                self.steps[event.step].progress = "completed"
-            case StepCompleted():
-                record = self.steps[event.step]
-                record.progress, record.result, record.attempt = "completed", event.result, event.attempt
-                record.micros = event.micros
-            case StepFailed():
-                record = self.steps[event.step]
-                record.progress, record.error_type, record.error = "failed", event.error_type, event.error
-                record.retryable, record.timed_out, record.micros = event.retryable, event.timed_out, event.micros
-                record.was_dispatched = event.dispatched
-                record.past_pivot = False  # of a child: a person has said so
-            case StepCancelled():
-                record = self.steps[event.step]
-                record.before, record.progress = record.progress, "cancelled"
-                record.was_dispatched = event.dispatched
-            case RunRetried():
-                self._reopen(event)
-            case AttemptStarted():
-                record = self.steps[event.step]
-                record.progress, record.attempt, record.known_not_done = "dispatched", event.attempt, False
-                record.has_token = False
-            case AttemptFailed():
-                record = self.steps[event.step]
-                record.progress, record.due, record.attempt = "backing_off", event.retry_at, event.attempt + 1
-            case AttemptRefused(retry_at=due) | AttemptDelayed(until=due):
-                record = self.steps[event.step]
-                record.progress, record.due, record.attempt = "backing_off", due, event.attempt
-                record.has_token = isinstance(event, AttemptDelayed)
-            case StepInDoubt():
-                record = self.steps[event.step]
-                record.in_doubt, record.stuck, record.attempt = True, event.stuck, event.attempt
-                record.past_pivot = bool(event.child)
-            case StepNotDone():
-                record = self.steps[event.step]
-                record.in_doubt, record.known_not_done = False, True
-                if record.stuck:  # its attempts are made anew
-                    record.stuck, record.at, record.base, record.attempt = "", at, record.attempt, record.attempt + 1
-            case PivotPassed():
-                self.steps[event.step] = StepRecord("pivot", event.branch, "pivot", at, "completed")
-            case SagaFailed():
-                self.steps[event.step] = StepRecord("saga", event.branch, "saga", at)
-            case SagaCompensated():
-                self.steps[event.step].progress = "completed"
-            case _:
-                self._add_wait(event, at)
-
-    def _reopen(self, event: RunRetried) -> None:
-        for key in (*event.again, *event.waits):
-            del self.steps[key]
-        for key in event.forks:
-            self.steps[key].failed = self.steps[key].won = None
-        for one in event.reopened:
-            record = self.steps[one.step]
-            record.progress, record.in_doubt = record.before, False
-
-    def _add_scope(self, event: Event, at: int) -> None:
-        """Take in what concerns branches, and the version of the code that runs in them."""
-        match event:
-            case BranchesOpened():
-                self.steps[event.step] = StepRecord("branches", event.branch, "branches", at, count=event.count)
-            case BranchesFailed():
-                self.steps[event.step].failed = event.failed
-            case TimeoutSet():
-                known = self.steps.get(event.step)
-                record = known or StepRecord("timeout", event.branch, "timeout", at)
-                self.steps[event.step], record.due = record, event.due
-            case TimeoutPassed():
-                self.steps[event.step].progress = "failed"
-            case RaceWon():
-                self.steps[event.step].won = event.winner
-            case VersionChosen():
-                recorded: dict[str, int] = {}
-                for one in self.steps.values():
-                    recorded[one.branch] = recorded.get(one.branch, 0) + 1
-                self._versions[event.name] = (event.version, recorded)
-            case _:
-                self._add_event(event, at)
-
-    def _add_event(self, event: Event, at: int) -> None:
-        """Take in what concerns published events; other facts say nothing of steps."""
-        match event:
-            case EventSent():
-                record = StepRecord("publication", event.branch, event.event, at, "completed", digest=event.digest)
-                self.steps[event.step] = record
-            case EventAwaited():
-                record = StepRecord("event", event.branch, event.events, at, digest=event.digest, until=event.until)
-                self.steps[event.step] = record
-            case EventTaken():
-                record = self.steps[event.step]
-                record.progress, record.result = "completed", taken_json(event)
-            case EventExpired():
-                self.steps[event.step].progress = "failed"
-            case EventWaitWithdrawn():
-                self.steps[event.step].progress = "cancelled"
-            case StateRead() | StateWritten() | StateConflicted() | StateRefused():
-                self._add_holding(event, at)
-            case GoalTold():
-                name, told = f"{event.what} {event.goal}", event.result
-                record = StepRecord("goal", event.branch, name, at, "completed", digest=event.digest, result=told)
-                self.steps[event.step] = record
-            case _:
-                pass
-
-    def _add_holding(self, event: StateRead | StateWritten | StateConflicted | StateRefused, at: int) -> None:
-        """Take in what concerns shared state."""
-        record = StepRecord("state", event.branch, event.action, at, "completed", digest=event.digest)
-        match event:
-            case StateRead(value=value, found=found):
-                record.result, record.count = value, int(found)
-            case StateWritten(result=result):
-                record.result = result
-            case StateConflicted() | StateRefused():
-                record.progress, record.result = "failed", event.details
-                record.error_type, record.error = event.error_type, event.error
-        self.steps[event.step] = record
-        if isinstance(event, StateRead | StateWritten) and event.seen:
-            self.sightings = self.sightings or []
-            self.sightings.extend(event.seen)
-
-    def _add_wait(self, event: Event, at: int) -> None:
-        """Take in what concerns a wait for a signal or an answer; other events say nothing of steps."""
-        match event:
-            case SignalReceived():
-                self._signals[event.id] = event.value
-            case SignalAwaited():
-                self.steps[event.step] = StepRecord("signal", event.branch, event.name, at, until=event.until)
-            case SignalTaken():
-                record = self.steps[event.step]
-                record.progress, record.result = "completed", self._signals.pop(event.signal)
-            case QuestionAsked():
-                name = event.tool or "ask"
-                self.steps[event.step] = StepRecord(
-                    "question", event.branch, name, at, digest=event.digest, until=event.until
-                )
-                self._asked[event.step] = opened(event)
-            case PauseReached() | PauseResumed():
-                self._add_pause(event, at)
-            case QuestionAnswered(left=left) | CallApproved(left=left) if left:
-                self._asked[event.step] = self._asked[event.step].after(event)
-            case QuestionAnswered() | CallApproved() | CallRejected():
-                record = self.steps[event.step]
-                record.progress, record.result = "completed", self._asked.pop(event.step).outcome(event)
-            case SignalExpired() | QuestionExpired():
-                self.steps[event.step].progress = "failed"
-            case SignalWaitWithdrawn() | QuestionWithdrawn():
-                self.steps[event.step].progress = "cancelled"
-            case _:
-                self._add_child(event, at)
-
-    def _add_pause(self, event: PauseReached | PauseResumed, at: int) -> None:
-        if isinstance(event, PauseReached):
-            name, until = event.name, event.until
-            self.steps[event.step] = StepRecord("pause", event.branch, name, at, digest=event.digest, until=until)
-        else:
-            record = self.steps[event.step]
-            record.progress, record.result = "completed", event.answer
-
-    def _add_child(self, event: Event, at: int) -> None:
-        """Take in what concerns a child run."""
-        match event:
-            case ChildStarted() | ChildRefused():
-                what: Literal["child", "detached"] = "child" if event.is_awaited else "detached"
-                record = StepRecord(what, event.branch, event.workflow, at, digest=event.digest, run=event.run)
-                record.past_pivot = isinstance(event, ChildStarted) and event.past_pivot
-                self.steps[event.step] = record
-                if isinstance(event, ChildRefused):
-                    record.progress, record.error_type, record.error = "failed", "RunConflictError", event.error
-                elif not event.is_awaited:
-                    record.progress = "completed"
-            case ChildEnded(status="completed"):
-                self._end_child(event, "completed")
-            case ChildEnded():
-                self._end_child(event, "failed")
-            case ChildCancelRequested():
-                self.steps[event.step].is_given_up = True
-            case _:
-                self._add_scope(event, at)
-
-    def _end_child(self, event: ChildEnded, progress: Progress) -> None:
-        record = self.steps[event.step]
-        record.progress, record.result = progress, event.result
-        record.error_type, record.error = event.error_type, event.error

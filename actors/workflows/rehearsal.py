@@ -19,7 +19,7 @@ from perdure.actors.workflows.doubt import Standstill
 from perdure.actors.workflows.driver import Driver
 from perdure.actors.workflows.errors import Parked
 from perdure.actors.workflows.events import RunBlocked, RunFailed
-from perdure.actors.workflows.recording import StepRecord
+from perdure.actors.workflows.step_record import StepRecord
 
 Verdict: TypeAlias = Literal["fits", "differs", "needs an upcaster", "has no code"]
 UNREADABLE = "the recorded result does not fit the declared type"

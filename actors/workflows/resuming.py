@@ -150,7 +150,7 @@ class Resumer:
         return reasons, [stream for stream in wanted if stream in left]
 
     def _is_let_on(self, one: Prepared) -> bool:
-        """Return whether a run that is to go on may, as far as its queue says; if not, that lets it in later."""
+        """Return whether its queue lets a run go on now; if not, the queue lets it in later."""
         state: RunState = one.shell.state
         if state.place is None or not is_to_run(state, self._engine.clock.moment().now):
             return True

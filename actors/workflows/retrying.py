@@ -10,7 +10,7 @@ from typing import Final
 
 from perdure.actors.workflows.errors import ControlRefusedError
 from perdure.actors.workflows.events import Reopened, RunRetried
-from perdure.actors.workflows.recording import StepRecord
+from perdure.actors.workflows.step_record import StepRecord
 
 _PLACES: Final = frozenset({"branches", "timeout", "saga"})
 """Records that stand for other branches, and not for a step of their own."""

@@ -38,7 +38,6 @@ from perdure.actors.workflows.commands import (
 from perdure.actors.workflows.errors import RunClosedError, RunConflictError, RunContinuedError, UnknownRunError
 from perdure.actors.workflows.events import (
     RUN_EVENTS,
-    QuestionWithdrawn,
     RunBlocked,
     RunCancelled,
     RunCancelRequested,
@@ -48,6 +47,7 @@ from perdure.actors.workflows.events import (
 )
 from perdure.actors.workflows.evolving import evolve
 from perdure.actors.workflows.failures import overdue
+from perdure.actors.workflows.mail import QuestionWithdrawn
 from perdure.actors.workflows.mailbox import answer, receive
 from perdure.actors.workflows.pausing import unpause
 from perdure.actors.workflows.state import (

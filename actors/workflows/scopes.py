@@ -16,7 +16,7 @@ from perdure.actors.workflows.branches import Branches, Start, is_failure
 from perdure.actors.workflows.errors import Parked, StepFailedError
 from perdure.actors.workflows.events import BranchesOpened, RaceWon, TimeoutPassed, TimeoutSet
 from perdure.actors.workflows.fork import conclude, is_to_be_cut, postpone
-from perdure.actors.workflows.recording import StepRecord
+from perdure.actors.workflows.step_record import StepRecord
 
 _MICROSECOND = timedelta(microseconds=1)
 

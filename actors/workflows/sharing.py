@@ -30,7 +30,7 @@ from perdure.actors.workflows.state import RunState
 
 if TYPE_CHECKING:
     from perdure.actors.workflows.driver import Driver
-    from perdure.actors.workflows.recording import StepRecord
+    from perdure.actors.workflows.step_record import StepRecord
 
 _OWN: Final[Mapping[str, type[StateError]]] = MappingProxyType(
     {kind.__name__: kind for kind in (StateConflictError, StateFullError)}

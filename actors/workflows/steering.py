@@ -40,7 +40,7 @@ def is_too_late(state: "RunState", now: int) -> bool:
 
 
 def is_to_run(state: "RunState", now: int) -> bool:
-    """Return whether a resume of an open run has its code run."""
+    """Return whether resuming an open run runs its code."""
     return not is_held(state, now) and not is_too_late(state, now) and state.error_type != "poison"
 
 

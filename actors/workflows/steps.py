@@ -25,7 +25,7 @@ from perdure.actors.workflows.doubt import WHY_STUCK, judged, resolve_doubt, ver
 from perdure.actors.workflows.errors import StepFailedError
 from perdure.actors.workflows.events import AttemptFailed, StepCancelled, StepInDoubt, StepStarted
 from perdure.actors.workflows.progress import Progress
-from perdure.actors.workflows.recording import StepRecord
+from perdure.actors.workflows.step_record import StepRecord
 from perdure.store.errors import LogClosedError, LogWriteError, PerdureError
 from perdure.store.protocols import Ticket
 

@@ -18,19 +18,19 @@ from perdure.actors.workflows.asking import MAX_PEOPLE
 from perdure.actors.workflows.branch import Branch
 from perdure.actors.workflows.definition import digest
 from perdure.actors.workflows.errors import Parked, StepFailedError
-from perdure.actors.workflows.events import (
+from perdure.actors.workflows.events import RunFact
+from perdure.actors.workflows.forms import AnswerForm, as_form
+from perdure.actors.workflows.mail import (
     QuestionAsked,
     QuestionExpired,
     QuestionWithdrawn,
-    RunFact,
     SignalAwaited,
     SignalExpired,
     SignalTaken,
     SignalWaitWithdrawn,
 )
-from perdure.actors.workflows.forms import AnswerForm, as_form
 from perdure.actors.workflows.mailbox import ANSWER, SIGNAL
-from perdure.actors.workflows.recording import StepRecord
+from perdure.actors.workflows.step_record import StepRecord
 from perdure.store.errors import UnencodableError, UsageError
 
 if TYPE_CHECKING:

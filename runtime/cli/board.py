@@ -111,8 +111,8 @@ class Board:
             for name, one in list(figures.queues.items())[:_SHOWN]
             if not name.startswith(_OF_ENTRIES)
         ]
-        entries = await rt.entry_points.statistics()
-        found += [("entry point", f"{name}: {_entry(one)}") for name, one in list(entries.items())[:_SHOWN]]
+        entries = list(figures.streams.items())[:_SHOWN]
+        found += [("entry point", f"{name}: {_entry(one)}") for name, one in entries]
         for one in (await rt.schedules.list())[:_SHOWN]:
             when = "paused" if one.is_paused else "done" if one.next_at is None else f"next {_clock(one.next_at)}"
             found.append(("schedule", f"{one.entry}: {when}, {count(one.fired, 'time')} fired"))

@@ -81,5 +81,5 @@ class Commands(click.Group):
 
 
 def unloaded() -> dict[str, click.Command]:
-    """Return what stands for the commands in the group until they are called, so that a near miss finds its name."""
+    """Return placeholders for the commands, from which click suggests a name for a mistyped one."""
     return {name: click.Command(name, short_help=line) for name, (_, line) in COMMANDS.items()}

@@ -237,7 +237,7 @@ def _foot(timeline: Timeline, standing: Standing, db: Path) -> Iterator[tuple[st
     if timeline.turn == "run-completed":
         yield f"result    {_value(timeline.result)}", "green"
     if timeline.turn in ("run-failed", "run-cancelled"):
-        yield f"{timeline.turn.removeprefix('run-'):<9} {timeline.error}", "red"
+        yield f"{timeline.turn.removeprefix('run-'):<9} {timeline.error}{timeline.where}", "red"
     if timeline.turn == "run-blocked":
         yield f"blocked   {timeline.error}", "bold magenta"
         yield "          with code that fits, `perdure resume` goes on with it", ""

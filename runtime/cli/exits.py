@@ -36,7 +36,7 @@ class Exit(IntEnum):
     INTERRUPTED = 130
     """Ctrl-C: what was going on is in the log."""
     UNREAD = 141
-    """Who read stdout has left, as `head` does: what was asked for is done as far as it was written."""
+    """The reader of stdout has left, as `head` does."""
     TERMINATED = 143
     """SIGTERM: the same."""
 

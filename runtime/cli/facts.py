@@ -50,6 +50,7 @@ class Facts(msgspec.Struct, frozen=True):
     micros: int = 0
     error_type: str = ""
     error: str = ""
+    where: str = ""
     reason: str = ""
     account: str = ""
     source: str = ""
@@ -130,6 +131,11 @@ def _what_fits(data: str) -> Facts:
     except msgspec.MsgspecError:
         return NONE
     return Facts(**known)
+
+
+def at_place(facts: Facts) -> str:
+    """Return in words the line of the application that an error came from, to follow the error."""
+    return f", at {facts.where}" if facts.where else ""
 
 
 def refuser(facts: Facts) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from perdure.actors.kernel.clock import micros_of
 from perdure.actors.state.goal import GoalBehavior, progress_of
 from perdure.actors.state.goal_progress import CriterionProgress, Evidence, GoalProgress, Violation
 from perdure.actors.state.goal_state import GoalState
@@ -179,7 +180,7 @@ def _print_violations(one: GoalProgress) -> None:
 
 
 def _violation(one: Violation) -> str:
-    when = "" if one.at is None else clock_time(one.at, now=now_micros())
+    when = "" if one.at is None else clock_time(micros_of(one.at), now=now_micros())
     run = f", run {one.run}" if one.run else ""
     return f"{when} {one.severity}: {shorten(one.details or one.description, _WIDTH)}, position {one.position}{run}"
 
@@ -187,8 +188,8 @@ def _violation(one: Violation) -> str:
 def _object(state: GoalState, one: GoalProgress) -> dict[str, Any]:
     assert state.definition is not None  # noqa: S101 - looked at by _state
     found = one.to_dict()
-    for violation in found["constraint_violations"]:
-        violation["timestamp"] = iso(violation["timestamp"])
+    for shown, violation in zip(found["constraint_violations"], one.newest_violations, strict=True):
+        shown["timestamp"] = None if violation.at is None else iso(micros_of(violation.at))
     for criterion in one.criteria:
         status = found["criteria_status"][criterion.id]
         status |= {"target": criterion.target, "weight": criterion.weight, "decisions": criterion.decisions}

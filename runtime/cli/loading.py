@@ -182,7 +182,7 @@ def _import(path: Path) -> ModuleType:
     name = _module_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise Failure(f"{path} is no Python file: its name ends with .py", Exit.USAGE)
+        raise Failure(f"{path} is not a Python file: its name ends with .py", Exit.USAGE)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -223,7 +223,7 @@ def read_input(given: str | None, db: Path) -> dict[str, Any]:
     try:
         value: object = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Failure(f"{source} is no JSON: {_place(text, error)}", Exit.USAGE) from error
+        raise Failure(f"{source} is not JSON: {_place(text, error)}", Exit.USAGE) from error
     if not isinstance(value, dict):
         kind = _KINDS.get(type(value), "a number")
         raise Failure(f'{source} is {kind}: write an object with the arguments by name, {{"name": …}}', Exit.USAGE)
@@ -241,7 +241,7 @@ def read_json(given: str, option: str) -> Any:
     except msgspec.DecodeError as error:
         what = "the value" if option == "JSON" else option
         hint = "; a text stands in quotes of its own: '\"text\"'" if given.isidentifier() else ""
-        raise Failure(f"{what} is no JSON: {_place(given, error)}{hint}", Exit.USAGE) from error
+        raise Failure(f"{what} is not JSON: {_place(given, error)}{hint}", Exit.USAGE) from error
 
 
 def _read(given: str, db: Path) -> tuple[str | bytes, str]:

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from perdure.actors.kernel.clock import micros_of
 from perdure.runtime.cli.exits import Exit, Failure
 from perdure.store.errors import StoreError, UsageError
 from perdure.store.location import check_file, checked_path
@@ -35,15 +36,17 @@ class Moment(click.ParamType[int]):
         if isinstance(value, int):
             return value
         if ago := _AGO.fullmatch(value):
-            return _micros(self._now().astimezone()) - min(int(float(ago[1]) * _SECONDS[ago[2]] * 1_000_000), _LONGEST)
+            length = min(int(float(ago[1]) * _SECONDS[ago[2]] * 1_000_000), _LONGEST)
+            return micros_of(self._now().astimezone()) - length
         try:
-            return _micros(datetime.fromisoformat(value).astimezone())
+            return micros_of(datetime.fromisoformat(value).astimezone())
         except (ValueError, OverflowError):
-            self.fail(f"{value!r} is no time: write 2026-11-21T08:15:02, or how long ago: 90s, 10m, 2h, 3d", param, ctx)
+            how = "write 2026-11-21T08:15:02, or how long ago: 90s, 10m, 2h, 3d"
+            self.fail(f"{value!r} is not a time: {how}", param, ctx)
 
 
 class LogFile(click.Path):
-    """The path of a log, or of one that can be made; what it cannot be is said before anything is done."""
+    """The path of a log, existing or to be made; one that cannot be a log is refused before anything is done."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
@@ -63,10 +66,6 @@ class Number(click.IntRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number, which fits what SQLite takes."""
         return min(super().convert(value, param, ctx), _MOST)
-
-
-def _micros(moment: datetime) -> int:
-    return int(moment.timestamp()) * 1_000_000 + moment.microsecond
 
 
 def db_option(function: F) -> F:

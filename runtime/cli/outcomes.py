@@ -7,7 +7,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from perdure.runtime.cli.facts import Facts, refuser
+from perdure.runtime.cli.facts import Facts, at_place, refuser
 from perdure.runtime.cli.output import duration, shorten
 from perdure.store.records import Recorded
 
@@ -109,7 +109,7 @@ def go_on(step: Step, event: Recorded, facts: Facts) -> None:  # noqa: C901 - on
         case "step-failed":
             _end(step, event, facts, "failed")
             step.error = f"{facts.error_type}: {facts.error}"
-            note(step.error)
+            note(step.error + at_place(facts))
         case "step-cancelled":
             _end(step, event, facts, "cancelled")
             if not facts.stopped:

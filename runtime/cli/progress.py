@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from perdure.actors.workflows.children import CHILD
-from perdure.runtime.cli.facts import ENDS, RUN_PREFIX, Facts, facts_of, run_of
+from perdure.runtime.cli.facts import ENDS, RUN_PREFIX, Facts, at_place, facts_of, run_of
 from perdure.runtime.cli.output import clock_time, count, duration, shorten
 from perdure.store.records import Recorded
 
@@ -93,7 +93,7 @@ class Progress:
             reason = f": {facts.reason}" if event.type == "run-cancelled" else ""
             if event.type == "run-continued":
                 return f"goes on as {facts.run}"
-            return f"{event.type.removeprefix('run-')}{shorten(error + reason, _ERROR_WIDTH)}"
+            return f"{event.type.removeprefix('run-')}{shorten(error + reason, _ERROR_WIDTH)}{at_place(facts)}"
         match event.type:
             case "run-resumed":
                 self.parked.pop(run, None)
@@ -150,7 +150,8 @@ class Progress:
                 self.flights.pop(key, None)
                 self.done += 1
                 if event.type == "step-failed":
-                    return shorten(f"{facts.step} failed: {facts.error_type}: {facts.error}", _ERROR_WIDTH)
+                    error = shorten(f"{facts.step} failed: {facts.error_type}: {facts.error}", _ERROR_WIDTH)
+                    return error + at_place(facts)
             case "timer-set":
                 self.sleeps[key] = facts.due or event.at
                 if self.sleeps[key] - event.at >= _WORTH_SAYING:

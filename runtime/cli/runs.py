@@ -22,7 +22,7 @@ from perdure.actors.workflows.state import RunView
 from perdure.actors.workflows.subscriptions import EVENT
 from perdure.runtime.app import Runtime
 from perdure.runtime.cli.exits import Exit, Failure
-from perdure.runtime.cli.facts import RUN_PREFIX, facts_of
+from perdure.runtime.cli.facts import RUN_PREFIX, at_place, facts_of
 from perdure.runtime.cli.hosting import check_log, host, log_to_stderr
 from perdure.runtime.cli.loading import Application, load, read_json
 from perdure.runtime.cli.options import db_option, json_option, login
@@ -81,6 +81,7 @@ async def _run_watched(request: Request) -> Exit:
             with watching(Progress(handle.id), request.workflow.name) as watcher:
                 await _watch(stop, watcher, _follow_run(rt, watcher, handle.id, after))
             view = await rt.run(watcher.progress.run or handle.id).status()
+            where = await _place(rt, view)
             is_over = view.is_closed or _needs_somebody(view)
             if not is_over:
                 # Not progress.in_flight: what is shown may be a moment behind what has begun.
@@ -89,7 +90,15 @@ async def _run_watched(request: Request) -> Exit:
     if not is_over and stop.code is not None:
         print_line(f"run {handle.id} is in the log; go on with: {request.how_to_go_on}", error=True)
         return stop.code
-    return _tell(request, view)
+    return _tell(request, view, where)
+
+
+async def _place(rt: Runtime, view: RunView) -> str:
+    """Return in words the line of the application at which a run failed."""
+    if view.status != "failed":
+        return ""
+    query = Query(stream=StreamId(RUN_PREFIX + view.run), types=("run-failed",), limit=1, newest_first=True)
+    return "".join(at_place(facts_of(event)) for event in await rt.read(query))
 
 
 def _needs_somebody(view: RunView) -> bool:
@@ -135,7 +144,7 @@ def _code(view: RunView) -> Exit:
     return Exit.OK if view.status == "completed" else Exit.RUN
 
 
-def _tell(request: Request, view: RunView) -> Exit:
+def _tell(request: Request, view: RunView, where: str) -> Exit:
     code = _code(view)
     if request.as_json:
         answer: dict[str, Any] = {"run": view.run, "workflow": view.workflow, "status": view.status}
@@ -151,7 +160,7 @@ def _tell(request: Request, view: RunView) -> Exit:
             print_result(view.result)
             return code
         case "failed":
-            raise Failure(f"run {view.run} failed: {view.error_type}: {view.error}", code)
+            raise Failure(f"run {view.run} failed: {view.error_type}: {view.error}{where}", code)
         case "cancelled":
             raise Failure(f"run {view.run} was cancelled: {view.error}", code)
         case "blocked":

@@ -227,7 +227,7 @@ def read_token_file(file: Path) -> str:
     """
     try:
         if file.stat().st_size > _MAX_TOKEN_BYTES:
-            raise Failure(f"{file} is no file with a token: it is too large", Exit.USAGE)
+            raise Failure(f"{file} is not a file with a token: it is too large", Exit.USAGE)
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise Failure(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}", Exit.USAGE) from None

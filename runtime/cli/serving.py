@@ -5,6 +5,7 @@ it is ready; whatever ends it, what was acknowledged is in the log; no token is 
 """
 
 import asyncio
+import importlib
 import os
 import sys
 from collections.abc import AsyncGenerator
@@ -91,7 +92,8 @@ def serve(
     goes on; elsewhere, and with --json, logs are JSON on stderr. A second signal ends the process at once.
     """
     with serve_extra("perdure serve"):
-        from perdure.runtime.web.api.roles import Tokens  # noqa: PLC0415 - an extra
+        importlib.import_module("perdure.runtime.serving.listening")  # what is missing is said before all else
+        from perdure.runtime.web.api.roles import Tokens  # noqa: PLC0415 - needs it, too
 
     in_environment = Tokens.from_environment()  # taken away before any code of the file runs
     tokens = in_environment

@@ -20,7 +20,7 @@ class _Nowhere(TextIOBase):
 
 
 def prepare() -> None:
-    """Make the streams ones that can be written to: a letter that the encoding lacks is written as its number."""
+    """Make the streams writable: a letter that the encoding lacks is written as its number."""
     for name in ("stdout", "stderr"):
         stream: Any = getattr(sys, name)
         if stream is None:
@@ -32,5 +32,5 @@ def prepare() -> None:
 
 
 def is_unwritable(error: OSError) -> bool:
-    """Return whether *error* says that what stdout leads to takes no more, such as a full disk."""
+    """Return whether *error* says that stdout cannot be written to any more, such as a full disk."""
     return error.errno in _UNWRITABLE and error.filename is None

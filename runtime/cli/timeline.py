@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from perdure.runtime.cli.facts import Facts, facts_of
+from perdure.runtime.cli.facts import Facts, at_place, facts_of
 from perdure.runtime.cli.outcomes import ANSWER_WIDTH, OUTCOMES, Note, Step, StepStatus, What, by, go_on
 from perdure.runtime.cli.output import duration, shorten
 from perdure.runtime.cli.state_words import state_note
@@ -28,6 +28,8 @@ class Timeline(msgspec.Struct):
     deadline: int | None = None
     life: int = 0
     error: str = ""
+    where: str = ""
+    """In words, the line of the application that the error came from."""
     cancel_reason: str | None = None
     wake_at: int | None = None
     waits_on: str | None = None
@@ -127,7 +129,7 @@ class Timeline(msgspec.Struct):
                 return
             case "run-retried":
                 self._mark(event, f"to be tried again{f' from {facts.step}' if facts.step else ''}{by(event)}")
-                self.error, self.ended_at = "", None
+                self.error, self.where, self.ended_at = "", "", None
             case "run-completed":
                 self.result, self.ended_at = facts.result, event.at
             case "run-continued":
@@ -135,6 +137,7 @@ class Timeline(msgspec.Struct):
                 self._mark(event, f"goes on as {facts.run}")
             case "run-failed":
                 self.error, self.ended_at = f"{facts.error_type}: {facts.error}", event.at
+                self.where = at_place(facts)
             case "run-cancelled":
                 self.error, self.ended_at = facts.reason, event.at
             case _:

@@ -155,7 +155,7 @@ def _diagnose(facts: DoctorFacts, attention: list[str], runs: _Runs) -> list[_Re
             "log", "ok", f"{count(facts.events, 'event')} in {count(facts.streams, 'stream')}; the last {last}{ago}"
         ),
         _owner(facts),
-        _Remark("size", "ok", f"{size(facts.database_bytes)}, of which {size(facts.blob_bytes)} are large values"),
+        _size(facts),
         _wal(facts),
         _work(facts, runs),
     ]
@@ -188,6 +188,11 @@ def _owner(facts: DoctorFacts) -> _Remark:
     if facts.is_lock_stale:
         return _Remark("owner", "ok", f"none; the lock is stale: {facts.owner} ended without closing. Nothing to do")
     return _Remark("owner", "ok", "none; the last one closed the log")
+
+
+def _size(facts: DoctorFacts) -> _Remark:
+    whole = facts.database_bytes + facts.wal_bytes  # large values may still be in the WAL
+    return _Remark("size", "ok", f"{size(whole)}, of which {size(facts.blob_bytes)} are large values")
 
 
 def _wal(facts: DoctorFacts) -> _Remark:

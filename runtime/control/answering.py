@@ -79,14 +79,10 @@ async def answer(  # noqa: C901 - one case a request
             return encode((await runtime.start_data(name, data, _checked(runtime, values))).id)
         case Ended(run=name):
             return encode(await runtime.ended(runtime.run(name).id))
-        case ForkRun(run=name, asked=asked):
-            check_principal(asked.who)
-            changed = runtime.encode(msgspec.json.decode(asked.changed), "the changed input")
-            return encode(await runtime.fork_run(name, msgspec.structs.replace(asked, changed=changed)))
-        case Publish(type=kind, data=data, id=id, who=who, source=source, correlation=correlation):
-            given = msgspec.json.decode(data)
-            done = runtime.publish(kind, given, id=id, who=who, source=source, correlation=correlation)
-            return encode(await done)
+        case ForkRun():
+            return encode(await _fork(runtime, request))
+        case Publish():
+            return encode(await _publish(runtime, request))
         case SteerSchedule():
             return encode(await _steer_schedule(runtime, request))
         case CallTool(tool=name, arguments=arguments, options=values):
@@ -97,9 +93,8 @@ async def answer(  # noqa: C901 - one case a request
             return _page(await runtime.read(_bounded(query)))
         case Follow(after=after, query=query):
             return _page(await _follow(runtime, after, query or Query()))
-        case LookAtState(eyes=eyes, look=look):
-            view = runtime.state.through(eyes)
-            return encode(await (view.held(look.key, request.scope) if request.is_held else view.looked(look)))
+        case LookAtState():
+            return encode(await _look_at_state(runtime, request))
         case ChangeState():
             return encode(await _change_state(runtime, request))
         case CheckSagaStep(name=name, step=step):
@@ -114,7 +109,7 @@ async def answer(  # noqa: C901 - one case a request
 
 
 async def _done(runtime: "Runtime", word: Word) -> Any:
-    """Return what the method comes to that *word* stands for."""
+    """Call the method that *word* stands for and return what it returns."""
     meaning = MEANINGS[type(word)]
     given = {name: getattr(word, name) for name in word.__struct_fields__}
     for name in given.keys() & _PRINCIPALS:
@@ -123,6 +118,28 @@ async def _done(runtime: "Runtime", word: Word) -> Any:
     if isawaitable(found):
         found = await found
     return found if meaning.told is None else meaning.told(found)
+
+
+async def _fork(runtime: "Runtime", request: ForkRun) -> str:
+    check_principal(request.asked.who)
+    changed = runtime.encode(msgspec.json.decode(request.asked.changed), "the changed input")
+    return await runtime.fork_run(request.run, msgspec.structs.replace(request.asked, changed=changed))
+
+
+async def _publish(runtime: "Runtime", request: Publish) -> bool:
+    return await runtime.publish(
+        request.type,
+        msgspec.json.decode(request.data),
+        id=request.id,
+        who=request.who,
+        source=request.source,
+        correlation=request.correlation,
+    )
+
+
+async def _look_at_state(runtime: "Runtime", request: LookAtState) -> Any:
+    view = runtime.state.through(request.eyes)
+    return await (view.held(request.look.key, request.scope) if request.is_held else view.looked(request.look))
 
 
 async def _change_state(runtime: "Runtime", request: ChangeState) -> Changed:

@@ -14,7 +14,6 @@ import msgspec
 
 from perdure.actors.kernel.messages import Command
 from perdure.actors.kernel.payloads import Redaction, encode_payload
-from perdure.actors.kernel.spans import check_limit
 from perdure.actors.tools.breaker import Command as Forcing
 from perdure.actors.tools.definition import Tool
 from perdure.actors.tools.outcome import Success
@@ -22,7 +21,7 @@ from perdure.actors.triggers.typed import Topic, check_data, name_of
 from perdure.actors.workflows.definition import Workflow
 from perdure.actors.workflows.failures import Failures
 from perdure.actors.workflows.state import RunView
-from perdure.runtime.control import messages, words
+from perdure.runtime.control import messages, slot_words, tool_words, words
 from perdure.runtime.control.entries import OwnersEntryPoints
 from perdure.runtime.control.facets import (
     Asking,
@@ -43,8 +42,7 @@ from perdure.runtime.door import Door
 from perdure.runtime.figures import RuntimeStatistics
 from perdure.runtime.goals import the_only
 from perdure.runtime.handle import RunHandle
-from perdure.runtime.naming import check_conversation, check_principal
-from perdure.runtime.options import Options, OptionValues
+from perdure.runtime.options import OptionValues
 from perdure.runtime.questions import OpenQuestion
 from perdure.runtime.recovery import WaitingRun
 from perdure.runtime.sandbox.trajectory import Trajectory
@@ -137,40 +135,6 @@ class Connection(Door):
 
     # Runs
 
-    def with_options(  # noqa: PLR0913 - those of `Runtime.with_options`
-        self,
-        *,
-        id: str | None = None,
-        deadline: timedelta | None = None,
-        conversation: str | None = None,
-        limit_key: str = "",
-        timeout: timedelta | None = None,
-        principal: str | None = None,
-        queue: str | None = None,
-        priority: int = 0,
-        partition: str | None = None,
-    ) -> Options:
-        """Return a way to start runs and to call tools with options, which `Runtime.with_options` explains.
-
-        Raises:
-            UsageError: an option cannot be that.
-        """
-        check_conversation(conversation)
-        check_principal(principal)
-        check_limit(deadline, "deadline", may_be_over=True)
-        values = OptionValues(
-            id=id,
-            deadline=deadline,
-            conversation=conversation,
-            limit_key=limit_key,
-            timeout=timeout,
-            principal=principal,
-            queue=queue,
-            priority=priority,
-            partition=partition,
-        )
-        return Options(self, values)
-
     async def start_run(self, workflow: Workflow[..., R], data: bytes, options: OptionValues) -> RunHandle[R]:
         """Start a run from its encoded input; durable on return."""
         run: str = await self._request(messages.Start(workflow.name, msgspec.Raw(data), options))
@@ -259,7 +223,7 @@ class Connection(Door):
         self, tool: str, to: Forcing, *, because: str, who: str | None = None, conversation: str | None = None
     ) -> bool:
         """Take a tool's circuit over as an operator; return whether that changed anything. Durable on return."""
-        changed: bool = await self._request(words.ForceCircuit(tool, to, because, who, conversation))
+        changed: bool = await self._request(tool_words.ForceCircuit(tool, to, because, who, conversation))
         return changed
 
     async def select(self, required: Iterable[str], *, partial: bool = False) -> str | None:
@@ -268,7 +232,7 @@ class Connection(Door):
         Code stays with the owner: `Runtime.select` returns the tool itself.
         """
         given = required if isinstance(required, str) else list(required)
-        name: str | None = await self._request(words.SelectTool(given, partial))
+        name: str | None = await self._request(tool_words.SelectTool(given, partial))
         return name
 
     @property
@@ -300,7 +264,7 @@ class Connection(Door):
 
     @property
     def events(self) -> OwnersEvents:
-        """What happens where the owner is: wait for it, look back, see what handlers failed at."""
+        """The owner's events: wait for one, look back, see the dead letters."""
         return OwnersEvents(self._asking)
 
     @property
@@ -340,11 +304,11 @@ class Connection(Door):
 
     async def quarantine_slot(self, slot: str, because: str, *, who: str) -> None:
         """Give a slot to nobody until it was reset. Durable on return."""
-        await self._request(words.QuarantineSlot(slot, because, who))
+        await self._request(slot_words.QuarantineSlot(slot, because, who))
 
     async def reset_slot(self, slot: str, *, who: str, take_away: bool = False) -> str | None:
         """Empty a slot; return the trajectory that has lost it. Durable on return."""
-        lost: str | None = await self._request(words.ResetSlot(slot, who, take_away))
+        lost: str | None = await self._request(slot_words.ResetSlot(slot, who, take_away))
         return lost
 
     async def until_idle(self) -> None:
@@ -405,6 +369,9 @@ class Connection(Door):
         if not isinstance(message, messages.Asked):
             raise UsageError(f"{type(message).__name__} is not asked from another process")
         return await self._request(messages.Ask(stream, message, principal))
+
+    def check_place(self, queue: str | None, priority: int, partition: str | None) -> None:
+        """Leave the check to the owner, which has the queues and makes it when a run is started."""
 
     async def check_settlement(self, run: str, step: str, data: msgspec.Raw) -> None:
         """Leave the check to the owner, which has the tools and makes it before it settles."""

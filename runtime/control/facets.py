@@ -17,7 +17,7 @@ from perdure.actors.workflows.agents.pool import Agents
 from perdure.actors.workflows.defined.known import Known
 from perdure.actors.workflows.defined.model import Step
 from perdure.actors.workflows.defined.registry import Workflows
-from perdure.runtime.control import words
+from perdure.runtime.control import entry_words, event_words, slot_words, state_words, tool_words
 from perdure.runtime.control.messages import CheckSagaStep
 from perdure.runtime.control.request import Request, Word
 from perdure.runtime.entries.events import Events
@@ -38,7 +38,7 @@ class Asking:
         self.encode = encode
 
     async def perform(self, word: type[Word], signature: inspect.Signature, args: Any, kwargs: Any) -> Any:
-        """Have the owner perform the method that *word* stands for.
+        """Ask the owner to call the method that *word* stands for.
 
         Raises:
             TypeError: a method of that signature does not take these arguments.
@@ -59,7 +59,7 @@ class Asking:
 
 
 class Facet:
-    """What a connection has in place of a part of the runtime; beside what is said there, all raise as `Connection`."""
+    """Base of the facets. Every method raises what its original does, and what `Connection` says."""
 
     def __init__(self, asking: Asking) -> None:
         self._asking = asking
@@ -68,7 +68,7 @@ class Facet:
 def asked(
     method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], word: type[Word]
 ) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]:
-    """Return a method that has the owner perform *method*, with its arguments, its result and its errors."""
+    """Return a method that asks the owner to call *method*, with its arguments, its result and its errors."""
     signature = inspect.signature(method)
 
     async def ask(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -82,65 +82,65 @@ def asked(
 def awaited(
     method: Callable[Concatenate[Any, P], R], word: type[Word]
 ) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]:
-    """Return the same of a method that returns at once where the runtime is."""
+    """Return the same for a *method* that is not asynchronous in the owner."""
     return asked(cast("Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]", method), word)
 
 
 class OwnersEvents(Facet):
     """The owner's events: looked at and waited for. Handlers belong to the process that subscribes."""
 
-    wait_for = asked(Events.wait_for, words.WaitForEvent)
-    history = asked(Events.history, words.EventHistory)
-    dead_letters = asked(Events.dead_letters, words.ListDeadLetters)
-    redrive = asked(Events.redrive, words.RedriveLetter)
-    forget = asked(Events.forget, words.ForgetSubscription)
-    statistics = awaited(Events.statistics, words.EventStatistics)
+    wait_for = asked(Events.wait_for, event_words.WaitForEvent)
+    history = asked(Events.history, event_words.EventHistory)
+    dead_letters = asked(Events.dead_letters, event_words.ListDeadLetters)
+    redrive = asked(Events.redrive, event_words.RedriveLetter)
+    forget = asked(Events.forget, event_words.ForgetSubscription)
+    statistics = awaited(Events.statistics, event_words.EventStatistics)
 
 
 class OwnersAgents(Facet):
     """The owner's agents, by their names."""
 
-    find = awaited(Agents.find, words.FindAgents)
-    discover = awaited(Agents.discover, words.DiscoverAgents)
-    stats = awaited(Agents.stats, words.AgentFigures)
-    load = asked(Agents.load, words.LoadAgent)
-    unload = asked(Agents.unload, words.UnloadAgent)
+    find = awaited(Agents.find, tool_words.FindAgents)
+    discover = awaited(Agents.discover, tool_words.DiscoverAgents)
+    stats = awaited(Agents.stats, tool_words.AgentFigures)
+    load = asked(Agents.load, tool_words.LoadAgent)
+    unload = asked(Agents.unload, tool_words.UnloadAgent)
 
     async def select_best(self, required: Iterable[str], *, partial: bool = False) -> str | None:
         """Return the name of the agent that has all these capabilities. See `Agents.select_best`."""
         given = list(required) if not isinstance(required, str) else required
-        name: str | None = await self._asking.request(words.SelectAgent(given, partial))
+        name: str | None = await self._asking.request(tool_words.SelectAgent(given, partial))
         return name
 
 
 class OwnersTools(Facet):
     """The owner's tools, as they are offered to a model; `dispatch` calls one by its name."""
 
-    definitions = awaited(Registry.definitions, words.ToolDefinitions)
-    mcp_definitions = awaited(Registry.mcp_definitions, words.McpDefinitions)
+    definitions = awaited(Registry.definitions, tool_words.ToolDefinitions)
+    mcp_definitions = awaited(Registry.mcp_definitions, tool_words.McpDefinitions)
 
 
 class OwnersWorkflows(Facet):
     """The owner's workflows; `start` takes the name of one."""
 
-    list = awaited(Workflows.list, words.ListWorkflows)
+    list = awaited(Workflows.list, tool_words.ListWorkflows)
 
 
 class OwnersWebhooks(Facet):
     """The owner's webhooks."""
 
-    statistics = awaited(Webhooks.statistics, words.WebhookFigures)
+    statistics = awaited(Webhooks.statistics, entry_words.WebhookFigures)
 
 
 class OwnersExecutor(Facet):
     """What runs the calls of trajectories, where the owner is."""
 
-    execute = asked(ToolExecutor.execute, words.ExecuteCall)
-    find = asked(ToolExecutor.find, words.FindCall)
-    release_trajectory = asked(ToolExecutor.release_trajectory, words.ReleaseTrajectory)
-    read_artifact = asked(ToolExecutor.read_artifact, words.ReadArtifact)
-    list_artifacts = asked(ToolExecutor.list_artifacts, words.ListArtifacts)
-    archive_artifacts = asked(ToolExecutor.archive_artifacts, words.ArchiveArtifacts)
+    execute = asked(ToolExecutor.execute, slot_words.ExecuteCall)
+    find = asked(ToolExecutor.find, slot_words.FindCall)
+    release_trajectory = asked(ToolExecutor.release_trajectory, slot_words.ReleaseTrajectory)
+    read_artifact = asked(ToolExecutor.read_artifact, slot_words.ReadArtifact)
+    list_artifacts = asked(ToolExecutor.list_artifacts, slot_words.ListArtifacts)
+    archive_artifacts = asked(ToolExecutor.archive_artifacts, slot_words.ArchiveArtifacts)
 
 
 class OwnersGoals(GoalReader):
@@ -154,12 +154,12 @@ class OwnersGoals(GoalReader):
         """Return the figures of goals, added up; of all goals of the owner's when none is named."""
         return await super().statistics(*(goals or [one.id for one in await self.list()]))
 
-    record_decision = asked(Goals.record_decision, words.RecordDecision)
-    record_outcome = asked(Goals.record_outcome, words.RecordOutcome)
-    record_violation = asked(Goals.record_violation, words.RecordViolation)
-    set_status = asked(Goals.set_status, words.SetGoalStatus)
+    record_decision = asked(Goals.record_decision, state_words.RecordDecision)
+    record_outcome = asked(Goals.record_outcome, state_words.RecordOutcome)
+    record_violation = asked(Goals.record_violation, state_words.RecordViolation)
+    set_status = asked(Goals.set_status, state_words.SetGoalStatus)
 
-    list = asked(Goals.list, words.ListGoals)
+    list = asked(Goals.list, state_words.ListGoals)
 
 
 class OwnersSagas(Sagas):

@@ -146,7 +146,7 @@ class Line:
                 return
             reply = messages.decode_reply(frame)
         except (msgspec.MsgspecError, RecursionError):
-            self._why = "what listens there sent something that is no answer"
+            self._why = "what listens there sent something that is not an answer"
             self._channel.abort()
             return
         if reply.id == 0:

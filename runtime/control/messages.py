@@ -156,9 +156,9 @@ class ChangeState(Request, frozen=True, tag="change-values"):
     action: Literal["write", "write_batch", "delete", "compare_and_set"]
     values: dict[str, msgspec.Raw]
     taken: tuple[str, ...] = ()
-    """Keys that are to go."""
+    """Keys to delete."""
     expected: OptionalPayload = msgspec.UNSET
-    """Of `compare_and_set`; without it: the key is not there."""
+    """What `compare_and_set` expects; UNSET: that the key is not there."""
     scope: Scope | None = None
     seen: tuple[Sighting, ...] = ()
 

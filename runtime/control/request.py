@@ -5,9 +5,12 @@ the owner's own table, never by whoever sends.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
+
+Names: TypeAlias = str | list[str]
+"""One name, or several."""
 
 
 class Request(msgspec.Struct, frozen=True, tag_field="verb"):

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
+from perdure.runtime.control.entry_words import ListSchedules
 from perdure.runtime.control.messages import SteerSchedule
 from perdure.runtime.control.request import Request
-from perdure.runtime.control.words import ListSchedules
 from perdure.runtime.entries.schedules import ScheduleView
 from perdure.store.errors import UsageError
 

@@ -73,7 +73,7 @@ class Session:
         try:
             envelope = decode_envelope(frame)
         except (msgspec.MsgspecError, RecursionError):
-            self._break("it sent something that is no request")
+            self._break("it sent something that is not a request")
             return
         if envelope.id in self._tasks or envelope.id <= 0:
             self._break(f"it used the number {envelope.id} twice")
@@ -135,6 +135,8 @@ class Session:
             else:
                 reply = Reply(number, msgspec.Raw(await answer(self._runtime, request)))
         except PerdureError as error:
+            if isinstance(error, UsageError) and self._is_closing and not self._runtime.is_running:
+                return  # nothing is wrong with what was asked: it came too late, and `close` tells so
             reply = Reply(number, fault=fault_of(error))
         except Exception as error:  # noqa: BLE001 - a bug of ours: the other program must not wait for ever
             account = account_of(error)

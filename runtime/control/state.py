@@ -15,7 +15,7 @@ from perdure.actors.state.seen import Seen
 from perdure.actors.state.shared_state import Entry, Shelf
 from perdure.actors.state.view import StateChange, StateView, change_of
 from perdure.actors.workflows.entrance import Isolation
-from perdure.runtime.control import words
+from perdure.runtime.control import state_words
 from perdure.runtime.control.facets import Asking, asked
 from perdure.runtime.control.messages import ChangeState, LookAtState
 from perdure.runtime.state import Changed, Eyes, SharedState
@@ -97,10 +97,13 @@ class OwnersState(OwnersView):
         eyes = Eyes(run=run, conversation=conversation, stream=stream, isolation=isolation, who=who)
         return OwnersView(self._asking, self._rules, eyes.checked())
 
+    def _plain(self) -> StateView:
+        return OwnersView(self._asking, self._rules, self._eyes)
+
     async def recent_changes(self, limit: int = 10) -> list[StateChange]:
         """Return the newest changes in all scopes. See `SharedState.recent_changes`."""
-        found: list[dict[str, Any]] = await self._asking.request(words.RecentChanges(check_limit(limit)))
+        found: list[dict[str, Any]] = await self._asking.request(state_words.RecentChanges(check_limit(limit)))
         return [change_of(one) for one in found]
 
-    drop = asked(SharedState.drop, words.DropState)
-    statistics = asked(SharedState.statistics, words.StateStatistics)
+    drop = asked(SharedState.drop, state_words.DropState)
+    statistics = asked(SharedState.statistics, state_words.StateStatistics)

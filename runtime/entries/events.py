@@ -101,8 +101,6 @@ class Events:
         Raises:
             UsageError: the name is taken in this runtime, or something cannot be one.
         """
-        if not callable(handler):
-            raise UsageError(f"a handler is something that can be called with an event, not {handler!r}")
         wanted = EventFilter.of(
             types.name if isinstance(types, Topic) else types,
             stream=stream,
@@ -113,16 +111,9 @@ class Events:
             not_stream=exclude_own,
         )
         check_after(after)
-        if retry is not None and not isinstance(retry, Retry):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise UsageError(f"retry=Retry(attempts=3), not {retry!r}")
-        if name is not None:
-            check_name(name)
-            if name in self._all:
-                raise UsageError(f"somebody has subscribed as {name!r} in this runtime already: take another name")
-        self._made += 1
         subscription = EventSubscription(
             self,
-            id=name or f"sub_{self._made}",
+            id=self._new_id(name),
             name=name,
             handler=reading(handler, types) if isinstance(types, Topic) else handler,
             wanted=wanted,
@@ -133,6 +124,15 @@ class Events:
         if self._work is not None:
             self._work.begin(subscription)
         return subscription
+
+    def _new_id(self, name: str | None) -> str:
+        """Return the id of a subscription: its name, or one of its own."""
+        if name is not None:
+            check_name(name)
+            if name in self._all:
+                raise UsageError(f"somebody has subscribed as {name!r} in this runtime already: take another name")
+        self._made += 1
+        return name or f"sub_{self._made}"
 
     def unsubscribe(self, subscription: EventSubscription | str) -> bool:
         """Give a handler no further event; return False when it was taken off before.

@@ -105,7 +105,7 @@ class Outcomes:
         ended = asyncio.ensure_future(self._runtime.ended(view.run))
         try:
             while True:
-                paused = self._machinery.engine.until_paused((await self._last(view)).run)
+                paused = self._machinery.engine.waiters.pause_of((await self._last(view)).run)
                 view = await self._last(await self._view(view.run))  # it may have come there since
                 if _rests(view):
                     return view

@@ -2,14 +2,12 @@
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 if TYPE_CHECKING:
     from perdure.runtime.app import Runtime
 
 
 async def overview(runtime: "Runtime") -> dict[str, Any]:
-    """Return the figures of entry points, goals, events, shared state and webhooks. See `Runtime.get_stats`."""
+    """Return the figures of entry points, goals, events and shared state. See `Runtime.statistics` and `get_stats`."""
     streams = await runtime.entry_points.statistics()
     goals = tuple(runtime.goals.book)
     return {
@@ -20,5 +18,4 @@ async def overview(runtime: "Runtime") -> dict[str, Any]:
         "outcome_aggregator": await runtime.goals.statistics(),
         "event_bus": runtime.events.statistics(),
         "state_manager": await runtime.state.statistics(),
-        "webhooks": msgspec.structs.asdict(runtime.webhooks.statistics()),
     }

@@ -13,13 +13,13 @@ import uuid_utils
 
 from perdure.actors.triggers.entry_point import CloseEntry, EntryOpened, OpenEntry, entry_stream
 from perdure.actors.triggers.errors import UnknownEntryPointError
-from perdure.actors.triggers.kinds import Schedule, in_words
-from perdure.actors.triggers.timetable import check_schedule
+from perdure.actors.triggers.kinds import in_words
 from perdure.actors.workflows.children import checked_run_id
 from perdure.actors.workflows.definition import Workflow
 from perdure.actors.workflows.entrance import TriggerKind
 from perdure.actors.workflows.queue import Queue
 from perdure.actors.workflows.queues import Shared
+from perdure.runtime.entries.checking import check_trigger
 from perdure.runtime.entries.entry_points import QUEUE_PREFIX, EntryPoint, check_correlation
 from perdure.runtime.entries.outcomes import Outcomes
 from perdure.runtime.entries.results import ExecutionResult, TriggerOptions
@@ -57,12 +57,11 @@ class EntryPoints:
         """Add an entry point, before the runtime opens, and its workflow where that is not registered; return it.
 
         Raises:
-            UsageError: the id is taken, its workflow or its step is not there, its schedule is never due or needs a
-                package that is missing, or the runtime is open.
+            UsageError: the id is taken, its workflow or its step is not there, what starts it cannot be (a type of
+                events, a condition, a route; a schedule that is never due or needs a package that is missing), its
+                workflow does not take the `event` that it is started with, or the runtime is open.
         """
         self._check_closed("register")
-        if not isinstance(entry_point, EntryPoint):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise UsageError(f"entry_points=[EntryPoint('orders', take_order)], not {entry_point!r}")
         if entry_point.id in self._known:
             raise UsageError(f"entry point {entry_point.id!r} is already registered")
         if entry_point.queue in self._machinery.parts.queues:
@@ -71,9 +70,7 @@ class EntryPoints:
             )
         if isinstance(entry_point.workflow, Workflow):
             self._runtime.workflows.register(entry_point.workflow)
-        self._starts.check(entry_point)
-        if isinstance(entry_point.wired, Schedule):
-            check_schedule(entry_point.wired, f"the schedule of entry point {entry_point.id}")
+        check_trigger(entry_point, self._starts.check(entry_point))
         self._known[entry_point.id] = entry_point
         return entry_point
 

@@ -26,8 +26,8 @@ class Starts:
         self._made: dict[str, tuple[DefinedWorkflow, DefinedWorkflow]] = {}
         """By entry point, its workflow as it is registered and as it starts at the step."""
 
-    def check(self, entry: EntryPoint) -> None:
-        """Check that the workflow of an entry point, and the step that it starts at, are there.
+    def check(self, entry: EntryPoint) -> Workflow[..., Any]:
+        """Check that the workflow of an entry point, and the step that it starts at, are there; return the workflow.
 
         Raises:
             UsageError: one of them is not, or the workflow cannot start at that step.
@@ -39,6 +39,7 @@ class Starts:
             raise UsageError(text)
         if entry.node is not None:
             _starting_at(entry, workflow)
+        return workflow
 
     def input(self, entry: EntryPoint, workflow: Workflow[..., Any], data: Mapping[str, Any]) -> bytes:
         """Return the encoded input of a run: the data as the one object that it takes, or its arguments by name.

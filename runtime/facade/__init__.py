@@ -78,8 +78,9 @@ if TYPE_CHECKING:  # what checkers and editors see; at runtime each comes from `
     from perdure.actors.workflows.agents.pool import AgentInfo, Agents, AgentStatistics
     from perdure.actors.workflows.agents.reflective import Reflection, reflective
     from perdure.actors.workflows.approving import Approval
+    from perdure.actors.workflows.child_steps import ChildRun
     from perdure.actors.workflows.context import Context
-    from perdure.actors.workflows.defined.errors import Fault, InvalidDefinitionError
+    from perdure.actors.workflows.defined.errors import Fault, InvalidDefinitionError, UnknownNameError
     from perdure.actors.workflows.defined.model import (
         Branching,
         Compensation,
@@ -119,7 +120,6 @@ if TYPE_CHECKING:  # what checkers and editors see; at runtime each comes from `
     from perdure.actors.workflows.forms import AnswerForm, Choice, Confirm, Form, FormField, FreeText, QuestionType
     from perdure.actors.workflows.goals import Pursuit
     from perdure.actors.workflows.lines import QueueStatistics
-    from perdure.actors.workflows.offspring import ChildRun
     from perdure.actors.workflows.queue import Queue
     from perdure.actors.workflows.saga import Saga
     from perdure.actors.workflows.state import NotInDoubtError, RunView
@@ -251,8 +251,9 @@ _HOME = MappingProxyType({
         "actors.workflows.agents.pool": "AgentInfo Agents AgentStatistics",
         "actors.workflows.agents.reflective": "Reflection reflective",
         "actors.workflows.approving": "Approval",
+        "actors.workflows.child_steps": "ChildRun",
         "actors.workflows.context": "Context",
-        "actors.workflows.defined.errors": "Fault InvalidDefinitionError",
+        "actors.workflows.defined.errors": "Fault InvalidDefinitionError UnknownNameError",
         "actors.workflows.defined.model": "Branching Compensation RetryPolicy Step Trigger WorkflowDefinition",
         "actors.workflows.defined.reading": "load_definition",
         "actors.workflows.defined.registry": "DefinedWorkflow WorkflowInfo Workflows",
@@ -267,7 +268,6 @@ _HOME = MappingProxyType({
         "actors.workflows.forms": "AnswerForm Choice Confirm Form FormField FreeText QuestionType",
         "actors.workflows.goals": "Pursuit",
         "actors.workflows.lines": "QueueStatistics",
-        "actors.workflows.offspring": "ChildRun",
         "actors.workflows.queue": "Queue",
         "actors.workflows.saga": "Saga",
         "actors.workflows.state": "NotInDoubtError RunView",
@@ -521,6 +521,7 @@ __all__ = [
     "UnknownDecisionError",
     "UnknownEntryPointError",
     "UnknownGoalError",
+    "UnknownNameError",
     "UnknownRunError",
     "UnknownStepError",
     "UnknownTagError",

@@ -91,7 +91,7 @@ class LocalBackend:
         """
         match = SLOT_NAME.fullmatch(slot)
         if match is None:
-            raise UsageError(f"{slot!r} is no slot of this backend: they are called slot_0, slot_1 …")
+            raise UsageError(f"{slot!r} is not a slot of this backend: they are called slot_0, slot_1 …")
         return SlotFolder(slot=slot, path=self._root / slot, uid=self._jail.uid_of(int(match[1])))
 
     async def start(self) -> None:

@@ -34,7 +34,8 @@ def open_backend(address: str, *, allow_unsandboxed: bool = False, token: str | 
     if kind in _URLS:
         return RemoteBackend(address, token=token)
     if kind not in {BUBBLEWRAP, PROCESS} or not rest:
-        raise UsageError(f"{address!r} is no machine: bubblewrap:/path, process:/path or the URL of a sandbox server")
+        known = "bubblewrap:/path, process:/path or the URL of a sandbox server"
+        raise UsageError(f"{address!r} is not a machine: {known}")
     if not Path(rest).is_dir():
         raise SandboxUnavailableError(detail=f"the slots' folder {rest} is not on this machine")
     if kind == BUBBLEWRAP:

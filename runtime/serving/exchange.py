@@ -93,7 +93,7 @@ async def read(request: Request, kind: type[T], *, not_json: str = "Invalid JSON
     """Return the body of a request as a *kind*.
 
     Raises:
-        HTTPException: 413 it is too large, 400 it is no JSON or does not fit, 422 a field that must be there is not.
+        HTTPException: 413 it is too large, 400 it is not JSON or does not fit, 422 a field that must be there is not.
         ClientDisconnect: who sent it left before its end.
     """
     found: T = await read_json(request, kind, not_json=not_json)

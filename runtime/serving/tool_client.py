@@ -94,7 +94,7 @@ def _read(reply: Reply, uniq_id: str) -> ToolResult:
     try:
         return _decode(reply.body).result(uniq_id)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        return _failed(uniq_id, f"the reply is no tool result: {error}", is_known=False)
+        return _failed(uniq_id, f"the reply is not a tool result: {error}", is_known=False)
 
 
 def _failed(call: ToolCall | str, text: str, *, is_known: bool) -> ToolResult:

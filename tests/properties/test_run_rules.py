@@ -19,6 +19,7 @@ from perdure import (
 from perdure.actors.kernel.messages import Command
 from perdure.actors.workflows import commands as asks
 from perdure.actors.workflows import events as facts
+from perdure.actors.workflows import mail
 from perdure.actors.workflows.links import ChildCancelRequested, ChildEnded, ChildStarted, RunContinued
 from perdure.actors.workflows.occurrences import EventAwaited, EventExpired, EventTaken, EventWaitWithdrawn
 from perdure.actors.workflows.state import CLOSED, report
@@ -78,9 +79,9 @@ class RunMachine(RunLife):
             return
         step = self.next_key(kind)
         begins: dict[str, Callable[[], facts.RunFact]] = {
-            "w": lambda: facts.SignalAwaited(step, "", "a"),
-            "q": lambda: facts.QuestionAsked(step, "", step, "?", msgspec.Raw(b'{"type":"integer"}'), NULL, (), "d"),
-            "p": lambda: facts.QuestionAsked(
+            "w": lambda: mail.SignalAwaited(step, "", "a"),
+            "q": lambda: mail.QuestionAsked(step, "", step, "?", msgspec.Raw(b'{"type":"integer"}'), NULL, (), "d"),
+            "p": lambda: mail.QuestionAsked(
                 step, "", step, "t?", SCHEMA, NULL, (), "d", several=2, tool="t", arguments=msgspec.Raw(b'{"n":1}')
             ),
             "e": lambda: EventAwaited(step, "", "t", msgspec.Raw(b'[["t",{}]]'), "", "d", 0),
@@ -97,13 +98,13 @@ class RunMachine(RunLife):
         step = data.draw(st.sampled_from(sorted(self.waits)))
         match self.waits[step]:
             case "w" if not is_given_up and (found := self.state.mailbox.matches().get(step)):
-                self.note(facts.SignalTaken(step, found.id))
+                self.note(mail.SignalTaken(step, found.id))
             case "w":
-                self.note(facts.SignalWaitWithdrawn(step) if is_given_up else facts.SignalExpired(step))
+                self.note(mail.SignalWaitWithdrawn(step) if is_given_up else mail.SignalExpired(step))
             case "q" | "p" if step not in self.state.mailbox.questions:
                 pass  # it was answered
             case "q" | "p":
-                self.note(facts.QuestionWithdrawn(step, step) if is_given_up else facts.QuestionExpired(step, step))
+                self.note(mail.QuestionWithdrawn(step, step) if is_given_up else mail.QuestionExpired(step, step))
             case "e" if is_given_up:
                 self.note(EventWaitWithdrawn(step, 3))
             case "e":

@@ -20,6 +20,7 @@ from perdure.actors.kernel.messages import Command, Decision, Event, Moment
 from perdure.actors.kernel.replay import replay
 from perdure.actors.workflows import commands as asks
 from perdure.actors.workflows import events as facts
+from perdure.actors.workflows import mail
 from perdure.actors.workflows.links import ChildStarted, Parent
 from perdure.actors.workflows.occurrences import EventAwaited
 from perdure.actors.workflows.run import RunBehavior
@@ -36,9 +37,9 @@ PARENT = Parent("p", "child#1", is_awaited=True)
 SCHEMA = msgspec.Raw(b'{"type":"object","properties":{"n":{"type":"integer"}}}')
 BEGINS: dict[str, type[Event]] = {
     "s": facts.StepStarted,
-    "w": facts.SignalAwaited,
-    "q": facts.QuestionAsked,
-    "p": facts.QuestionAsked,
+    "w": mail.SignalAwaited,
+    "q": mail.QuestionAsked,
+    "p": mail.QuestionAsked,
     "e": EventAwaited,
     "c": ChildStarted,
 }
@@ -114,9 +115,9 @@ class RunLife(RuleBasedStateMachine):
         letters=st.integers(0, 2),
     )
     def starts(self, deadline: int | None, place: facts.Place | None, parent: Parent | None, letters: int) -> None:
-        mail = tuple(facts.SignalReceived(f"m{n}", "a", NULL, 0) for n in range(letters))
+        sent = tuple(mail.SignalReceived(f"m{n}", "a", NULL, 0) for n in range(letters))
         self.start = asks.StartRun(
-            "w", msgspec.Raw(b"{}"), "d", self.life, deadline, place=place, parent=parent, mail=mail
+            "w", msgspec.Raw(b"{}"), "d", self.life, deadline, place=place, parent=parent, mail=sent
         )
         self.ask(self.start)
         self.is_awake = place is None

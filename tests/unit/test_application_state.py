@@ -280,6 +280,10 @@ def test_figures_that_are_asked_for_again_read_only_what_has_come_since() -> Non
     play(scenario)
 
 
+WAYS_ROUND = {"view", "through", "drop", "recent_changes", "recent_changes_json", "statistics"}
+"""What only the state of all has: it says, or changes, what a narrowed view may not."""
+
+
 @pytest.mark.row("A3-40")
 def test_a_narrowed_view_of_an_application_stays_narrow() -> None:
     async def scenario() -> None:
@@ -295,6 +299,7 @@ def test_a_narrowed_view_of_an_application_stays_narrow() -> None:
 
             assert await narrow.read_all() == {"a": 1}
             assert [one.key for one in await narrow.changes()] == ["a"]
+            assert not WAYS_ROUND & set(dir(narrow))
 
     play(scenario)
 

@@ -46,6 +46,11 @@ async def double(number: int) -> int:
 
 
 @workflow
+async def told(ctx: Context, event: dict[str, Any]) -> str:
+    return str(event["due"])
+
+
+@workflow
 async def add(ctx: Context, a: int, b: int) -> int:
     return await ctx.call(double, a) + await ctx.call(double, b)
 
@@ -130,12 +135,13 @@ def test_every_facet_is_had_by_waiting_with_the_types_of_the_awaited_one(tmp_pat
     with BlockingRuntime(
         tmp_path / "x.db", tools=[double], workflows=[add, hears], goals=[Goal(id="g")],
         agents=[Agent("greeter", lambda message: message.data["name"], capabilities=("greeting",))],
-        entry_points=[EntryPoint("sums", add, Schedule(every=timedelta(hours=1)))],
+        entry_points=[EntryPoint("sums", add), EntryPoint("hourly", told, Schedule(every=timedelta(hours=1)))],
     ) as rt:  # fmt: skip
         rt.state.write("k", 1)
         assert assert_type(rt.state.update("k", lambda n: n + 1), Any) == 2
         with pytest.raises(StatePermissionError):
             rt.state.view(conversation="c").with_permissions(read=[]).read("k")
+        assert not {"view", "drop", "recent_changes"} & set(dir(rt.state.with_permissions(read=[])))
         chat = rt.conversation("c")
         assert assert_type(chat.start(add, 1, 2), BlockingRun[int]).result() == 6
         assert chat.with_options(id="r", deadline=timedelta(hours=1)).start(add, 1, b=2).id == "r"
@@ -147,8 +153,8 @@ def test_every_facet_is_had_by_waiting_with_the_types_of_the_awaited_one(tmp_pat
         assert [one.id for one in assert_type(rt.goals.list(), list[Goal])] == ["g"]
         assert rt.events.wait_for("never", timeout=0) is None
         assert assert_type(rt.entry_points.trigger_and_wait("sums", {"a": 1, "b": 1}), ExecutionResult | None)
-        assert [one.entry for one in assert_type(rt.schedules.list(), list[ScheduleView])] == ["sums"]
-        assert rt.schedules.pause("sums", who="ada")
+        assert [one.entry for one in assert_type(rt.schedules.list(), list[ScheduleView])] == ["hourly"]
+        assert rt.schedules.pause("hourly", who="ada")
         assert [one.name for one in rt.agents.find("greeting")] == ["greeter"]
         assert rt.sagas.start("s", 1, {"name": "ada"}, id="s").total_steps == 1
         assert rt.sagas.execute("s", {"agent": "greeter"}).completed

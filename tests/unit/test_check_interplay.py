@@ -6,40 +6,17 @@ from typing import Any
 
 import pytest
 
-from perdure import CheckedRun, Context, Queue, Retry, Runtime, Settings, tool, workflow
+from perdure import CheckedRun, Context, Queue, Runtime, Settings, workflow
 from perdure.runtime.rehearsing import check_runs
 from perdure.store.reader import LogReader
 from perdure.testing import MemoryDisk, TestClock
+from tests.support.interplay import broken, calls, forget, settle, undo, work
 from tests.support.runs import DAY, HOUR, Box, box_with, disk_until, play
-
-calls: list[Any] = []
-broken: set[str] = set()
 
 
 @pytest.fixture(autouse=True)
 def _anew() -> None:
-    calls.clear()
-    broken.clear()
-
-
-@tool(failure_threshold=100_000, retry=Retry(attempts=1))
-async def work(item: Any) -> Any:
-    calls.append(item)
-    if item in broken:
-        raise ValueError(f"bad {item}")
-    return item
-
-
-@tool(failure_threshold=100_000, retry=Retry(attempts=1))
-async def undo(item: Any) -> None:
-    calls.append(f"undo {item}")
-    if f"undo {item}" in broken:
-        raise OSError("out of order")
-
-
-async def settle(box: Box, *, rounds: int = 4, by: float = 60) -> None:
-    for _ in range(rounds):
-        await box.clock.advance(by)
+    forget()
 
 
 async def rehearsed_everywhere(box: Box, *workflows: Any) -> int:

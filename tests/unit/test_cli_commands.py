@@ -70,6 +70,22 @@ def test_a_run_that_fails_says_why_in_one_line(here: Here) -> None:
     assert "Traceback" not in ended.err
 
 
+def test_where_in_the_application_a_run_failed_is_told(here: Here) -> None:
+    lines = here.file.read_text(encoding="utf-8").splitlines()
+    raised, called = (
+        lines.index(f"    {line}") + 1
+        for line in ('raise ConnectionError(f"no route to {n}")', "return await ctx.call(broken, 7)")
+    )
+
+    ended = here.run("fails")
+    shown = here("show", "r1", "--db", here.db).out
+
+    assert ended.err.splitlines()[-1].endswith(f", at flows.py:{called} in fails")
+    assert f", at flows.py:{raised} in broken" in ended.err
+    assert f"ConnectionError: no route to 7, at flows.py:{raised} in broken" in shown
+    assert shown.splitlines()[-1].endswith(f", at flows.py:{called} in fails")
+
+
 def test_a_run_that_fails_says_so_in_json(here: Here) -> None:
     ended = here.run("fails", "--json")
 
@@ -161,7 +177,7 @@ def test_a_cancelled_run_takes_itself_down_when_it_is_resumed(here: Here) -> Non
         (("verify", "{db}"), "there is no log at"),
         (("verify",), "say which log"),
         (("ps",), "Missing option '--db'"),
-        (("log", "--db", "{db}", "--since", "noon"), "'noon' is no time"),
+        (("log", "--db", "{db}", "--since", "noon"), "'noon' is not a time"),
         (("nope",), "No such command 'nope'"),
     ],
 )

@@ -197,8 +197,8 @@ def test_input_may_stand_in_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ('{"a": }', "--input is no JSON: Expecting value at line 1, column 7"),
-        ('{"a": NaN}', "--input is no JSON"),
+        ('{"a": }', "--input is not JSON: Expecting value at line 1, column 7"),
+        ('{"a": NaN}', "--input is not JSON"),
         ("[1]", "--input is an array: write an object"),
         ("3", "--input is a number"),
         ("@nowhere.json", "nowhere.json cannot be read: No such file"),

@@ -607,7 +607,7 @@ def lived_on(slots: Slots, *addresses: str) -> None:
         (("process:/nope",), (), 2, "which nothing isolates: say --allow-unsandboxed"),
         (("process:/nope",), ("--allow-unsandboxed",), 1, "the slots' folder /nope is not on this machine: run this"),
         (("bubblewrap:/nope",), (), 1, "the slots' folder /nope is not on this machine: run this where it is"),
-        (("machine:test",), (), 2, "'machine:test' is no machine: bubblewrap:/path, process:/path or the URL"),
+        (("machine:test",), (), 2, "'machine:test' is not a machine: bubblewrap:/path, process:/path or the URL"),
         (("http://127.0.0.1:9",), (), 1, "127.0.0.1:9"),
         (("bubblewrap:/a", "bubblewrap:/b"), (), 2, "were on several machines, say --machine: bubblewrap:/a, bubble"),
         (("bubblewrap:/a", ""), ("--machine", "bubblewrap:/c"), 1, "the slots' folder /c is not on this machine"),

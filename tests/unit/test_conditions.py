@@ -146,7 +146,7 @@ def test_the_reason_of_a_combination_names_what_decided() -> None:
         ({"if": "a..b"}, "c.if", "empty key"),
         ({"if": 3}, "c.if", "a path is a text"),
         ({"and": []}, "c.and", "a list of one condition or more"),
-        ({"and": [{"if": "k"}, {"or": [{"if": "k", "equals": 1}]}]}, "c.and[1].or[0].equals", "is no operator"),
+        ({"and": [{"if": "k"}, {"or": [{"if": "k", "equals": 1}]}]}, "c.and[1].or[0].equals", "is not an operator"),
         ({"not": []}, "c.not", "conditions are an object"),
         ({"if": "k", "not": {}}, "c", "stand beside one another"),
         ({"and": [{}], "gt": 1}, "c.gt", "not beside and"),

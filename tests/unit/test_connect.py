@@ -247,9 +247,20 @@ def test_tools_are_called_and_dispatched(tmp_path: Path) -> None:
                 await rt.call(missing)
         assert (called, told) == (42, "8")
         assert figures.tools["double"].calls == 2
+        assert (figures.running, figures.entry_points, figures.state_manager["version"]) == (True, 0, 0)
         assert stats["total_executions"] == 0
 
     play(scenario)
+
+
+def test_a_model_that_gives_no_arguments_is_told_what_is_missing_at_every_door(tmp_path: Path) -> None:
+    async def scenario() -> set[str]:
+        async with owner(tmp_path) as rt, connect(tmp_path / "a.db") as outside:
+            return {await rt.dispatch("double", None), await outside.dispatch("double", None)}
+
+    [told] = play(scenario)
+
+    assert "missing required field `number`" in told
 
 
 def test_a_call_that_is_no_longer_waited_for_is_cancelled_and_one_of_a_lost_connection_is_not(tmp_path: Path) -> None:
@@ -318,6 +329,27 @@ def test_closing_the_owner_tells_every_waiting_program_and_the_next_request_find
         assert result == "again"
 
     play(scenario)
+
+
+def test_what_is_asked_while_the_owner_closes_is_answered_or_a_lost_connection(tmp_path: Path) -> None:
+    async def life(turns: int) -> set[type]:
+        async with owner(tmp_path):
+            outside = connect(tmp_path / "a.db")
+            await outside.__aenter__()
+            asked = [asyncio.create_task(outside.questions()) for _ in range(20)]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        await outside.close()
+        return {type(one) for one in found}
+
+    async def scenario() -> set[type]:
+        return set[type]().union(*[await life(turns) for turns in range(1, 10)])
+
+    found = play(scenario)
+
+    assert ConnectionLostError in found
+    assert found <= {ConnectionLostError, list}
 
 
 def test_an_abandoned_owner_is_a_lost_connection_and_its_stale_socket_is_replaced(tmp_path: Path) -> None:

@@ -79,13 +79,18 @@ async def flaky() -> int:
     raise ConnectionError("not yet")
 
 
+@workflow
+async def ticks(ctx: Context, event: dict[str, Any]) -> str:
+    return str(event["due"])
+
+
 greeter = Agent("greeter", lambda message: {"hello": message.data["name"]}, capabilities=("greeting",))
 
 
 def runtime(folder: Path, **options: Any) -> Runtime:
     return Runtime(
         folder / "a.db", tools=[double, flaky], workflows=[note, fails_first, waits], agents=[greeter], goals=[SENT],
-        entry_points=[EntryPoint("notes", note), EntryPoint("often", note, HOURLY)], **options,
+        entry_points=[EntryPoint("notes", note), EntryPoint("often", ticks, HOURLY)], **options,
     )  # fmt: skip
 
 
@@ -215,6 +220,7 @@ def test_permissions_hold_at_the_owner_too(tmp_path: Path) -> None:
 
             assert await narrow.read_all() == {"open": 1}
             assert [one.key for one in await narrow.changes()] == ["open"]
+            assert not {"view", "drop", "recent_changes", "statistics"} & set(dir(narrow))
 
     play(scenario)
 
@@ -393,7 +399,7 @@ def test_entry_points_are_listed_from_outside_with_the_names_of_their_workflows(
     async def scenario() -> None:
         async with both(tmp_path) as (inside, outside):
             listed = await outside.entry_points.list()
-            assert [(one.id, one.workflow) for one in listed] == [("notes", "note"), ("often", "note")]
+            assert [(one.id, one.workflow) for one in listed] == [("notes", "note"), ("often", "ticks")]
             assert [one.wired for one in listed] == [one.wired for one in inside.entry_points.list()]
             assert await outside.entry_points.get("none") is None
             assert await outside.webhooks.statistics() == inside.webhooks.statistics()

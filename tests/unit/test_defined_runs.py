@@ -521,3 +521,68 @@ def test_a_run_whose_agent_is_not_registered_any_more_waits_for_it() -> None:
             return result
 
     assert play(scenario)["steps_executed"] == 2
+
+
+def is_open(data: dict[str, Any]) -> bool:
+    return "n" in data
+
+
+@tool
+async def stamp(n: int = 0) -> int:
+    return n
+
+
+@workflow
+async def inner(ctx: Context, n: int = 0) -> int:
+    return n
+
+
+ASK = {"id": "ask", "agent": "anita", "pause": True}
+
+
+@pytest.mark.parametrize(
+    ("steps", "fields", "text"),
+    [
+        ([ASK, {"id": "s", "tool": "stamp"}], {}, "unknown tool: stamp; registered are agent:anita"),
+        ([ASK, {"id": "s", "workflow": "inner", "input_mapping": {"n": "n"}}], {}, "unknown workflow: inner"),
+        ([ASK, {"id": "s", "agent": "anita", "conditions": {"not": "is_open"}}], {}, "unknown predicate: is_open"),
+        ([{**ASK, "next": {"condition": {"or": [{"predicate": "is_open"}, {"if": "n"}]}, "true": "s"}},
+          {"id": "s", "agent": "anita"}], {"pattern": "conditional"}, "unknown predicate: is_open"),
+        ([{"id": "s", "agent": "anita", "on": [{"event": "e", "filter": "is_open"}]}], {"pattern": "event_driven"},
+         "unknown predicate: is_open"),
+        ([{**ASK, "compensation": {"tool": "stamp"}}], {"pattern": "saga"}, "unknown tool: stamp"),
+    ],
+)  # fmt: skip
+def test_a_run_decides_nothing_while_what_it_names_is_not_registered(
+    steps: list[Any], fields: dict[str, Any], text: str
+) -> None:
+    async def echo(message: AgentMessage) -> AgentResponse:
+        return AgentResponse(success=True, data=message.data)
+
+    def both(steps: list[Any], **fields: Any) -> dict[str, Any]:
+        return {"id": "both", "steps": steps, **fields}
+
+    async def scenario() -> None:
+        agents, workflows = [Agent("anita", echo)], [both(steps, **fields), inner]
+        names: dict[str, Any] = {"tools": [stamp], "predicates": {"is_open": is_open}}
+        bare: dict[str, Any] = {"workflows": [both([{"id": "s", "agent": "anita"}])], "tools": [], "predicates": {}}
+        async with box_with(*workflows, agents=agents, **names) as box:
+            rt = await box.open()
+            await rt.with_options(id="r").start("both", {"n": 1})
+            await box.clock.settle()
+            await box.crash()
+            rt = await box.open(**bare)
+            before = len(await rt.run("r").history())
+            await (rt.publish("e", {"n": 1}) if fields.get("pattern") == "event_driven" else rt.run("r").resume("yes"))
+            await box.clock.advance(60)
+            await rt.resume()
+            (waiting,) = await rt.waiting()
+            assert text in str(waiting)
+            facts = {event.type for event in (await rt.run("r").history())[before:]}
+            assert {"run-resumed", "step-started", "step-skipped", "path-taken", "run-failed"}.isdisjoint(facts)
+
+            await box.crash_and_reopen()
+            await box.clock.settle()
+            assert (await box.runtime.run("r").status()).status == "completed"
+
+    play(scenario)

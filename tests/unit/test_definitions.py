@@ -26,6 +26,7 @@ from perdure import (
     workflow,
 )
 from perdure.actors.workflows.defined.known import Known
+from perdure.actors.workflows.defined.names import lacking
 from perdure.testing import MemoryDisk
 from tests.support.runs import box_with, events, play
 
@@ -168,7 +169,7 @@ def test_all_faults_of_a_definition_are_in_one_message() -> None:
     assert str(refused.value).splitlines() == [
         "the definition order cannot be used:",
         "  steps[0].agent: there is no agent 'Anita'; did you mean anita?",
-        "  steps[0].conditions.gtt: 'gtt' is no operator; did you mean gt?",
+        "  steps[0].conditions.gtt: 'gtt' is not an operator; did you mean gt?",
         "  steps[1].id: 'a' is the id of steps[0] too: each step has its own",
         "  steps[1].tool: there is no tool 'serach'; did you mean search?",
         "  steps[2].id: an id is 1 to 100 letters, digits and the characters _ . : -, not 'c d'",
@@ -242,6 +243,17 @@ def test_an_event_that_nobody_knows_is_refused_when_the_workflow_is_registered()
         (definition(step("a"), step("b"), pattern="conditional"), "steps[1]", "no way from a leads to b"),
         (definition(step("a", next="b"), step("b", next="a"), pattern="conditional"), "steps[0].next", "for ever"),
         (definition(step(next={"condition": {}}), pattern="conditional"), "steps[0].next", "names no step"),
+        (definition(step("a", pause=True), step("b"), step("a_resume")), "steps[1]", "no way from a leads to b"),
+        (definition(step("a", pause=True), step("b", pause=True), step("a_resume"), step("c"), step("b_resume"),
+                    pattern="saga"), "steps[1]", "no way from a leads to b"),
+        (definition(step("a"), step("b", workflow="order")), "steps[1].workflow", "for ever: order runs order"),
+        (definition(step("a"), step("b", workflow="order"), pattern="parallel"), "steps[1].workflow", "for ever"),
+        (definition(step("a"), step("b", workflow="order"), pattern="map_reduce"), "steps[1].workflow", "for ever"),
+        (definition(step("a", workflow="order"), step("b", on=[{"event": "e"}]), pattern="event_driven"),
+         "steps[0].workflow", "for ever"),
+        (definition(step("a", next={"condition": "risky", "true": "b", "default": "c"}), step("b", next="d"),
+                    step("c", next="d"), step("d", workflow="order"), pattern="conditional"),
+         "steps[3].workflow", "for ever"),
         (definition(step(workflow="order", effect="read")), "steps[0].effect", "no effect class"),
         (definition(step(agent="plain", effect="read")), "steps[0].effect", "no effect class"),
         (definition(step(workflow="order", retry={})), "steps[0].retry.max_retries", "which is run once"),
@@ -279,8 +291,15 @@ def test_a_definition_that_could_not_work_is_refused_with_the_path(bad: Any, pat
         definition(step(conditions="risky")),
         definition(step(tool="search")),
         definition(step(tool="search", arguments={"limit": 2}, input_mapping={"query": "q"})),
-        definition(step(workflow="order")),
+        definition(step(workflow="order", conditions="risky")),
+        definition(step("a"), step("b", workflow="order", on_failure="continue")),
         definition(step(workflow="order", retry={"max_retries": 0, "fallback_agent": "anita"})),
+        definition(step("a", workflow="order"), step("b"), pattern="map_reduce"),
+        definition(step(workflow="order", on=[{"event": "e"}]), pattern="event_driven"),
+        definition(step("a", next={"condition": "risky", "true": "b"}), step("b", workflow="order"),
+                   pattern="conditional"),
+        definition(step("a", pause=True, conditions="risky"), step("b"), step("a_resume")),
+        definition(step("a", pause=True, conditions="risky"), step("a_resume", next="a"), pattern="conditional"),
         definition(step("a"), step("b"), pattern="map_reduce", reduce="fold"),
         definition(step(agent="zumbi", action="detect")),
         definition(step("a"), step("b"), pattern="map_reduce", items="found.items"),
@@ -290,7 +309,7 @@ def test_a_definition_that_could_not_work_is_refused_with_the_path(bad: Any, pat
         definition(step(compensation={}), step("b", pivot=True), step("c"), pattern="saga"),
         definition(step(on=[{"event": "any.thing", "within": 5}]), pattern="event_driven", until={"if": "done"}),
     ],
-)
+)  # fmt: skip
 def test_a_definition_that_can_work_is_accepted(good: Any) -> None:
     assert accepted(good)
 
@@ -363,6 +382,20 @@ def test_definitions_may_name_one_another_in_any_order() -> None:
     assert list(Workflows([one, two, plain], known())) == ["one", "two", "plain"]
 
 
+def test_definitions_that_run_one_another_for_ever_are_refused_whoever_comes_last() -> None:
+    one = definition(step("a"), step("b", workflow="two"), id="one")
+    two = definition(step(workflow="one"), id="two")
+    bounded = definition(step(workflow="one", conditions="risky"), id="two")
+
+    with pytest.raises(InvalidDefinitionError, match=r"steps\[1\].workflow: .* for ever: one runs two, which runs one"):
+        Workflows([one, two], known())
+
+    workflows = Workflows([one, bounded], known())
+    with pytest.raises(InvalidDefinitionError, match=r"steps\[0\].workflow: .* for ever: two runs one, which runs two"):
+        workflows.register(two, replace=True)
+    assert workflows["two"] is workflows.register(bounded)
+
+
 def test_what_is_no_workflow_is_refused_with_a_sentence() -> None:
     with pytest.raises(UsageError, match="is not a workflow: decorate it with @workflow"):
         Workflows([search])  # type: ignore[list-item] # on purpose
@@ -378,6 +411,22 @@ def test_an_unknown_workflow_is_an_orchestration_error_with_the_id() -> None:
 
 
 # In a runtime
+
+
+def test_what_a_definition_lacks_in_a_later_life_is_told() -> None:
+    merged = load_definition(
+        definition(step(conditions={"and": [{"predicate": "risky"}]}), pattern="fan_out_fan_in", merge="total")
+    )
+
+    agents = known().agents
+    later = (Known(agents=agents), Known(agents=agents, predicates={"risky": bool}))
+    told = [lacking(merged, names) for names in later]
+
+    assert [str(error) for error in told] == [
+        "unknown predicate: risky; registered are none",
+        "unknown reducer: total; registered are none",
+    ]
+    assert lacking(merged, known()) is None
 
 
 def test_a_runtime_refuses_a_definition_with_faults_before_anything_is_opened() -> None:

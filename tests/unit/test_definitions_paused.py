@@ -74,7 +74,7 @@ def test_the_answer_is_in_the_data_and_the_next_step_follows() -> None:
 def test_it_goes_on_at_the_step_called_after_it_if_there_is_one(pattern: str) -> None:
     definition = defined(
         pattern,
-        Step(id="ask", agent="ada", pause=True),
+        Step(id="ask", agent="ada", pause=True, conditions={"if": "answer", "exists": False}),
         Step(id="passed_over", agent="ben"),
         Step(id="ask_resume", agent="cleo"),
         Step(id="last", agent="dora"),

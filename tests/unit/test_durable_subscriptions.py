@@ -12,7 +12,7 @@ from perdure import LogEvent, LogWriteError, Query, Retry, Runtime, UsageError
 from perdure.runtime.entries import deliveries
 from perdure.runtime.entries.log_events import LogEvents
 from perdure.testing import MemoryDisk
-from tests.support.runs import box_with, on_both_logs, play, storage
+from tests.support.runs import Box, box_with, on_both_logs, play, storage
 
 PATIENT = Retry(attempts=3, backoff=timedelta(seconds=100), cap=timedelta(hours=1), jitter=False)
 
@@ -34,6 +34,16 @@ class Books:
         self.data.append(event.data)
 
 
+async def handled(box: Box, books: Books, *data: Any, **options: Any) -> Runtime:
+    """Open a box, subscribe as "books" and have these data, published one after the other, given to the handler."""
+    rt = await box.open()
+    rt.subscribe(books, "paid", name="books", **options)
+    for each in data:
+        await rt.publish("paid", each)
+    await box.clock.settle()
+    return rt
+
+
 async def facts(rt: Runtime, *types: str) -> list[dict[str, Any]]:
     rows = await rt.read(Query(stream_prefix="subscription/", types=types or None))
     return [json.loads(row.data or "{}") for row in rows]
@@ -43,10 +53,7 @@ async def facts(rt: Runtime, *types: str) -> list[dict[str, Any]]:
 def test_after_a_close_a_subscription_goes_on_where_it_was(kind: str, tmp_path: Path) -> None:
     async def scenario() -> None:
         box, books = box_with(on=storage(kind, tmp_path)), Books()
-        rt = await box.open()
-        rt.subscribe(books, "paid", name="books")
-        await rt.publish("paid", 1)
-        await box.clock.settle()
+        rt = await handled(box, books, 1)
         rt = await box.close_and_reopen()
         await rt.publish("paid", 2)  # while nobody has subscribed
         rt = await box.close_and_reopen()
@@ -66,11 +73,7 @@ def test_after_a_close_a_subscription_goes_on_where_it_was(kind: str, tmp_path: 
 def test_after_a_crash_events_come_again_from_the_cursor_on(kind: str, tmp_path: Path) -> None:
     async def scenario() -> None:
         box, books = box_with(on=storage(kind, tmp_path)), Books()
-        rt = await box.open()
-        rt.subscribe(books, "paid", name="books")
-        for number in range(150):
-            await rt.publish("paid", number)
-        await box.clock.settle()  # the cursor was written after 100 of them
+        await handled(box, books, *range(150))  # the cursor was written after 100 of them
         await box.crash()
         again = Books()
 
@@ -88,10 +91,7 @@ def test_after_a_crash_events_come_again_from_the_cursor_on(kind: str, tmp_path:
 def test_the_cursor_is_written_after_a_second_at_the_latest() -> None:
     async def scenario() -> None:
         box, books = box_with(), Books()
-        rt = await box.open()
-        rt.subscribe(books, "paid", name="books")
-        await rt.publish("paid", 1)
-        await box.clock.settle()
+        rt = await handled(box, books, 1)
         before = await facts(rt, "events-handled")
         await box.clock.advance(1)
         after = await facts(rt, "events-handled")
@@ -99,9 +99,7 @@ def test_the_cursor_is_written_after_a_second_at_the_latest() -> None:
         await box.clock.settle()
         await box.crash()
 
-        rt = await box.open()
-        rt.subscribe(books, "paid", name="books")
-        await box.clock.settle()
+        rt = await handled(box, books)
 
         assert (len(before), len(after)) == (0, 1)
         assert books.data == [1, 2, 2]
@@ -114,11 +112,7 @@ def test_a_retry_that_is_due_in_the_next_life_is_made_then_and_counted_on() -> N
     async def scenario() -> None:
         box, books = box_with(), Books()
         books.failing = 3
-        rt = await box.open()
-        rt.subscribe(books, "paid", name="books", retry=PATIENT)
-        await rt.publish("paid", 1)
-        await rt.publish("paid", 2)
-        await box.clock.settle()
+        rt = await handled(box, books, 1, 2, retry=PATIENT)
         await box.crash()
 
         rt = await box.open()
@@ -142,10 +136,7 @@ def test_a_retry_is_counted_on_also_by_who_subscribes_before_the_runtime_opens()
     async def scenario() -> None:
         box, books = box_with(), Books()
         books.failing = 2
-        rt = await box.open()
-        rt.subscribe(books, "paid", name="books", retry=PATIENT)
-        await rt.publish("paid", 1)
-        await box.clock.settle()
+        rt = await handled(box, books, 1, retry=PATIENT)
         await box.crash()
         disk = box.storage
         assert isinstance(disk, MemoryDisk)
@@ -198,10 +189,7 @@ def test_a_dead_letter_that_is_asked_for_while_nobody_subscribes_is_delivered_la
     async def scenario() -> None:
         box, books = box_with(), Books()
         books.failing = 1
-        rt = await box.open()
-        rt.subscribe(books, "paid", name="books", retry=Retry())
-        await rt.publish("paid", 1)
-        await box.clock.settle()
+        rt = await handled(box, books, 1, retry=Retry())
         rt = await box.close_and_reopen()
         [letter] = (await rt.events.dead_letters())["books"]
         first = await rt.events.redrive("books", letter.position)
@@ -222,10 +210,7 @@ def test_a_dead_letter_that_is_asked_for_while_nobody_subscribes_is_delivered_la
 def test_subscribing_to_something_else_under_the_name_goes_on_from_its_cursor() -> None:
     async def scenario() -> None:
         box, books = box_with(), Books()
-        rt = await box.open()
-        rt.subscribe(books, "paid", name="books")
-        await rt.publish("paid", 1)
-        await box.clock.settle()
+        rt = await handled(box, books, 1)
         rt = await box.close_and_reopen()
         await rt.publish("shipped", 2)
 
@@ -243,10 +228,7 @@ def test_subscribing_to_something_else_under_the_name_goes_on_from_its_cursor() 
 def test_a_name_that_is_forgotten_begins_anew() -> None:
     async def scenario() -> None:
         box, books = box_with(), Books()
-        rt = await box.open()
-        rt.subscribe(books, "paid", name="books")
-        await rt.publish("paid", 1)
-        await box.clock.settle()
+        rt = await handled(box, books, 1)
 
         was_there = await rt.events.forget("books")
         is_there = await rt.events.forget("books")
@@ -266,20 +248,14 @@ def test_a_close_lets_the_handler_end_the_event_that_it_is_at() -> None:
     async def scenario() -> None:
         box, books = box_with(), Books()
         books.gate = asyncio.Event()
-        rt = await box.open()
-        rt.subscribe(books, "paid", name="books")
-        await rt.publish("paid", 1)
-        await rt.publish("paid", 2)
-        await box.clock.settle()
+        await handled(box, books, 1, 2)
 
         closing = asyncio.create_task(box.close())
         await asyncio.sleep(0)
         books.gate.set()
         await closing
         books.gate = None
-        rt = await box.open()
-        rt.subscribe(books, "paid", name="books")
-        await box.clock.settle()
+        await handled(box, books)
 
         assert books.data == [1, 2]
         await box.close()
@@ -466,10 +442,7 @@ def test_when_the_log_fails_a_subscription_stops_and_goes_on_in_the_next_life() 
         await box.clock.settle()
         with pytest.raises(LogWriteError):
             await box.close()
-        rt = await box.open()
-        rt.subscribe(books, "paid", name="books")
-        await rt.publish("paid", 3)
-        await box.clock.settle()
+        rt = await handled(box, books, 3)
 
         assert books.data == [1, 1, 3]  # the first one again: its cursor was not on the disk
         await box.close()

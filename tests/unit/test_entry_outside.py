@@ -37,6 +37,11 @@ async def hold(ctx: Context) -> str:
     return await ctx.signal("go", of=str)
 
 
+@workflow
+async def note(ctx: Context, event: dict[str, Any]) -> str:
+    return str(event["type"])
+
+
 POINTS = [
     EntryPoint("greetings", greet, "api"),
     EntryPoint("held", hold, max_concurrent=1, description="one at a time"),
@@ -168,9 +173,9 @@ def test_without_an_owner_nothing_is_triggered_and_the_command_says_what_to_do(h
 
 
 def test_the_entry_points_and_what_they_started_are_listed_without_their_code(here: Here) -> None:
-    hourly = EntryPoint("hourly", greet, Schedule(cron="0 * * * *"), "Every hour", priority=2, isolation="isolated")
+    hourly = EntryPoint("hourly", note, Schedule(cron="0 * * * *"), "Every hour", priority=2, isolation="isolated")
     with BlockingRuntime(
-        here.db, entry_points=[*POINTS, hourly, EntryPoint("paid", hold, OnEvent("order.paid"))]
+        here.db, entry_points=[*POINTS, hourly, EntryPoint("paid", note, OnEvent("order.paid"))]
     ) as rt:
         rt.trigger_and_wait("greetings", {"name": "ada"}, id="r")
         rt.cancel_execution("held", rt.trigger("held"))

@@ -5,6 +5,7 @@ import socket
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from perdure import (
@@ -28,6 +29,7 @@ from perdure import (
     UsageError,
     Webhook,
     WebhookRoute,
+    Workflow,
     WorkflowDefinition,
     tool,
     workflow,
@@ -143,6 +145,33 @@ def test_an_id_twice_a_missing_step_and_a_change_while_running_are_errors() -> N
                 rt.entry_points.unregister("one")
 
     play(scenario)
+
+
+@workflow
+async def takes_more(ctx: Context, event: dict[str, Any], order: str) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("target", "trigger", "fault"),
+    [
+        (heard, OnEvent("news", where={"zz": 1}), r"the trigger of entry point one: .*'zz' is not an operator"),
+        (heard, Webhook("/x/{", secret="s"), "a parameter in the path of a webhook"),
+        (heard, Webhook("/x", methods=("NO SUCH",), secret="s"), "the methods of webhook /x"),
+        (job, OnEvent("news"), "one is started by its event with one argument, 'event', which workflow job"),
+        (job, Webhook("/x", secret="s"), "one is started by its webhook"),
+        (job, Schedule(every=timedelta(hours=1)), "one is started by its schedule"),
+        (takes_more, OnEvent("news"), "which workflow takes_more has to take, and no other"),
+    ],
+)
+def test_a_trigger_that_could_start_nothing_is_an_error_when_it_is_registered(
+    target: Workflow[..., Any], trigger: Any, fault: str
+) -> None:
+    made = runtime()
+
+    with pytest.raises(UsageError, match=fault):
+        made.entry_points.register(EntryPoint("one", target, trigger))
+
+    assert made.entry_points.list() == ()
 
 
 def test_an_entry_point_is_taken_out_before_the_runtime_opens() -> None:
@@ -594,16 +623,15 @@ def test_what_fails_to_open_leaves_nothing_behind_and_opens_later() -> None:
 
 
 @pytest.mark.row("A3-18")
-def test_an_event_type_that_can_be_none_fails_the_opening_which_leaves_nothing_behind() -> None:
+def test_an_event_type_that_can_be_none_is_refused_before_the_opening_and_leaves_nothing_behind() -> None:
     async def scenario() -> None:
         before = asyncio.all_tasks()
-        rt = runtime(EntryPoint("one", heard, OnEvent("no type!")))
+        rt = runtime()
 
-        with pytest.raises(UsageError, match="type"):
-            await rt.open()
+        with pytest.raises(UsageError, match="the trigger of entry point one: the type of an event is"):
+            rt.entry_points.register(EntryPoint("one", heard, OnEvent("no type!")))
 
-        assert (rt.is_running, asyncio.all_tasks()) == (False, before)
-        rt.entry_points.unregister("one")
+        assert (rt.entry_points.list(), rt.is_running, asyncio.all_tasks()) == ((), False, before)
         rt.entry_points.register(EntryPoint("one", heard, OnEvent("a.type")))
         await rt.open()
         assert rt.is_running
@@ -715,10 +743,21 @@ def test_the_figures_have_the_keys_of_document_003_and_count_every_execution_eve
             await rt.trigger("one", {"name": "d"})
             await box.clock.advance(0.1)
 
-            stats = await rt.get_stats()
+            stats = msgspec.structs.asdict(await rt.statistics())
 
-            assert stats.keys() >= {
+            names = {
                 "running", "entry_points", "streams", "goal_id", "outcome_aggregator", "event_bus", "state_manager",
+            }  # fmt: skip
+            assert {name: stats[name] for name in names} == {
+                name: value for name, value in (await rt.get_stats()).items() if name in names
+            }
+            assert stats["outcome_aggregator"].keys() == {
+                "total_decisions", "successful_outcomes", "failed_outcomes", "constraint_violations",
+                "criteria_tracked", "streams_seen",
+            }  # fmt: skip
+            assert stats["event_bus"].keys() >= {"total_events", "subscriptions"}
+            assert stats["state_manager"].keys() == {
+                "global_keys", "stream_count", "execution_count", "total_changes", "version",
             }  # fmt: skip
             assert (stats["running"], stats["entry_points"], stats["goal_id"]) == (True, 2, None)
             assert before["status_counts"] == {

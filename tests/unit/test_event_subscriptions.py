@@ -516,7 +516,6 @@ def test_whoever_waits_is_told_when_the_runtime_closes() -> None:
     play(scenario)
 
 
-@pytest.mark.row("A3-31")
 def test_whoever_waits_is_told_when_the_log_fails_before_the_runtime_is_closed() -> None:
     async def scenario() -> None:
         disk = MemoryDisk()
@@ -537,6 +536,7 @@ def test_whoever_waits_is_told_when_the_log_fails_before_the_runtime_is_closed()
     play(scenario)
 
 
+@pytest.mark.row("A3-31")
 def test_history_is_newest_first_and_at_most_a_hundred() -> None:
     async def scenario() -> None:
         box = box_with(greet)

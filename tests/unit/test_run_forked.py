@@ -376,6 +376,42 @@ def test_a_fork_in_the_middle_of_cleaning_up_after_a_failure_is_refused() -> Non
     play(scenario)
 
 
+def test_a_fork_from_after_the_deadline_is_refused_where_nothing_but_the_time_says_that_it_cleaned_up() -> None:
+    gate = asyncio.Event()
+
+    @tool
+    async def gated() -> None:
+        await gate.wait()
+
+    @workflow
+    async def tidies_late(ctx: Context) -> None:
+        try:
+            await ctx.call(gated)
+            await ctx.sleep(DAY)
+        finally:
+            await ctx.call(work, "undo")
+
+    async def scenario() -> None:
+        async with box_with(tidies_late, tools=[gated, work]) as box:
+            rt = await box.open()
+            await rt.with_options(id="r", deadline=HOUR).start(tidies_late)
+            await rt.run("r").pause()
+            gate.set()  # it ends, and what comes next is not begun before the deadline
+            await box.clock.advance(HOUR)
+            assert (await rt.run("r").status()).error_type == "DeadlineExceededError"
+            first, last = await rt.run("r").checkpoints()
+
+            with pytest.raises(ControlRefusedError, match="its deadline had passed by then"):
+                await rt.run("r").fork("work#1")
+            with pytest.raises(ControlRefusedError, match="its deadline had passed by then"):
+                await rt.run("r").fork(checkpoint=last.id)
+            fork: RunHandle[Any] = await rt.run("r").fork(checkpoint=first.id)
+            await box.clock.advance(DAY)
+            await fork.result()
+
+    play(scenario)
+
+
 def test_a_fork_of_a_run_whose_code_is_not_loaded_waits_for_it() -> None:
     async def scenario() -> None:
         async with box_with(in_turn) as box:

@@ -11,7 +11,6 @@ from perdure import (
     Context,
     ControlRefusedError,
     Queue,
-    Retry,
     RunView,
     Settings,
     tool,
@@ -20,36 +19,13 @@ from perdure import (
 from perdure.runtime.cli.standing import read_runs
 from perdure.store.reader import LogReader
 from perdure.testing import TestClock
+from tests.support.interplay import broken, calls, forget, settle, undo, work
 from tests.support.runs import DAY, Box, box_with, facts, play
-
-calls: list[Any] = []
-broken: set[str] = set()
 
 
 @pytest.fixture(autouse=True)
 def _anew() -> None:
-    calls.clear()
-    broken.clear()
-
-
-@tool(failure_threshold=100_000, retry=Retry(attempts=1))
-async def work(item: Any) -> Any:
-    calls.append(item)
-    if item in broken:
-        raise ValueError(f"bad {item}")
-    return item
-
-
-@tool(failure_threshold=100_000, retry=Retry(attempts=1))
-async def undo(item: Any) -> None:
-    calls.append(f"undo {item}")
-    if f"undo {item}" in broken:
-        raise OSError("out of order")
-
-
-async def settle(box: Box, *, rounds: int = 4, by: float = 60) -> None:
-    for _ in range(rounds):
-        await box.clock.advance(by)
+    forget()
 
 
 # Sagas

@@ -37,9 +37,9 @@ async def work_until_told(ctx: Context, event: dict[str, Any]) -> str:
 
 
 @workflow
-async def unfit(ctx: Context, number: int) -> int:
+async def unfit(ctx: Context, event: int) -> int:
     del ctx
-    return number
+    return event
 
 
 def box_of(

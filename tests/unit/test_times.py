@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from perdure import Context, EntryPoint, Schedule, workflow
+from perdure import Constraint, Context, EntryPoint, Goal, Schedule, workflow
 from tests.support.runs import HOUR, box_with, play
 
 TOLD: list[datetime] = []
@@ -28,6 +28,9 @@ POINTS = [
     EntryPoint("by-hand", looks_at_the_clock),
     EntryPoint("hourly", looks_at_the_clock, Schedule(cron="0 * * * *", time_zone="Europe/Berlin")),
 ]
+
+
+POLITE = Goal(id="polite", name="Be polite", constraints=[Constraint(id="tone")])
 
 
 def times_in(value: Any) -> Iterator[datetime]:
@@ -50,7 +53,7 @@ def test_every_time_that_is_told_is_aware_and_utc_and_that_of_the_clock() -> Non
     TOLD.clear()
 
     async def scenario() -> None:
-        async with box_with(looks_at_the_clock, entry_points=POINTS) as box:
+        async with box_with(looks_at_the_clock, entry_points=POINTS, goals=[POLITE]) as box:
             rt = await box.open()
             begin = box.clock.now
             conversation = rt.conversation("c")
@@ -58,6 +61,8 @@ def test_every_time_that_is_told_is_aware_and_utc_and_that_of_the_clock() -> Non
             waits = asyncio.ensure_future(rt.entry_points.wait("by-hand", run))
             await box.clock.advance(HOUR)
             end = box.clock.now
+            await rt.goals.record_violation("polite", "tone")
+            [violation] = (await rt.get_goal_progress("polite"))["constraint_violations"]
             told: dict[str, Any] = {
                 "result": await waits,
                 "events": await rt.events.history(limit=1000),
@@ -66,6 +71,8 @@ def test_every_time_that_is_told_is_aware_and_utc_and_that_of_the_clock() -> Non
                 "next": await rt.schedules.next("hourly"),
                 "conversation": await conversation.status(),
                 "checkpoints": await rt.run(run).checkpoints(),
+                "goal": await rt.goals.progress("polite"),
+                "violation": datetime.fromisoformat(violation["timestamp"]),
                 "workflow": TOLD,
                 "output": datetime.fromisoformat(str(await rt.run(run).result())),
                 "event": datetime.fromisoformat((await rt.events.history("news"))[0].to_dict()["timestamp"]),

@@ -86,11 +86,11 @@ def test_the_result_carries_the_id_of_the_call(said: dict[str, Any]) -> None:
         (403, {"error": "Invalid token"}, "HTTP 403: Invalid token"),
         (500, b"<html>oops</html>", "HTTP 500: <html>oops</html>"),
         (307, b"", "HTTP 307: no text"),
-        (200, b"not json", "the reply is no tool result: "),
-        (200, b"[]", "the reply is no tool result: "),
-        (200, b"{}", "the reply is no tool result: "),
-        (200, b'{"success": "yes"}', "the reply is no tool result: "),
-        (200, b"[" * 100_000, "the reply is no tool result: "),
+        (200, b"not json", "the reply is not a tool result: "),
+        (200, b"[]", "the reply is not a tool result: "),
+        (200, b"{}", "the reply is not a tool result: "),
+        (200, b'{"success": "yes"}', "the reply is not a tool result: "),
+        (200, b"[" * 100_000, "the reply is not a tool result: "),
     ],
 )
 def test_an_answer_that_is_no_result_is_a_failure_that_says_why(status: int, answer: Any, expected: str) -> None:

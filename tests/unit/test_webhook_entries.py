@@ -30,8 +30,8 @@ async def take(ctx: Context, event: dict[str, Any]) -> Any:
 
 
 @workflow
-async def choosy(ctx: Context, event: dict[str, Any], missing: int) -> int:
-    return missing
+async def choosy(ctx: Context, event: int) -> int:
+    return event
 
 
 async def results(rt: Runtime, entry: str, count: int) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """A wrong type is a `UsageError` that names the parameter and says what is expected, wherever an application calls."""
 
 import asyncio
+import enum
 import inspect
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any, Protocol
+from decimal import Decimal
+from typing import Any, Literal, Protocol
+from unittest import mock
 
 import msgspec
 import pytest
@@ -179,8 +182,8 @@ MISTAKES: dict[str, Any] = {
     "Query: limit is a whole number, not None": lambda rt, run: rt.read(Query(limit=None)),  # type: ignore[arg-type]
     "run: run_id is a text, not None": lambda rt, run: rt.run(None).status(),
     "trigger_and_wait: timeout is a timedelta": lambda rt, run: rt.trigger_and_wait("a", timeout="x"),
-    "5 is no workflow": lambda rt, run: rt.start(5),
-    "5 is no tool": lambda rt, run: rt.call(5),
+    "5 is not a workflow": lambda rt, run: rt.start(5),
+    "5 is not a tool": lambda rt, run: rt.call(5),
     "select: required is a list, not 'fast'": lambda rt, run: rt.select("fast"),
     "force_circuit: to is one of": lambda rt, run: rt.force_circuit("price", "ajar", because="x"),
     "publish: id is a text or None, not 5": lambda rt, run: rt.publish("a", id=5),
@@ -242,6 +245,12 @@ class Called:
     def speaks(self, one: Speaks) -> Any:
         return one
 
+    def word(self, word: Literal["read", "write"]) -> Any:
+        return word
+
+    def named(self, name: int, /, **values: Any) -> Any:
+        return name, values
+
     async def later(self, kind: type[BaseException] | None = None) -> Any:
         return kind
 
@@ -284,3 +293,50 @@ def test_fields_of_a_base_are_checked_too() -> None:
     with pytest.raises(UsageError, match="More: name is a text, not 5"):
         More(wrong)
     assert More("a", 1).size == 1
+
+
+def test_what_stands_for_what_is_expected_is_as_good_as_that() -> None:
+    called, unlike, like = Called(), mock.Mock(spec=Wrong), mock.Mock(spec=Silent)
+
+    assert called.speaks(like) is like
+    with pytest.raises(UsageError, match="one is a Speaks"):
+        called.speaks(unlike)
+
+
+def test_a_member_of_an_enumeration_of_texts_is_the_word_that_it_equals() -> None:
+    class Mode(enum.StrEnum):
+        READ = "read"
+        OTHER = "other"
+
+    read: Any = Mode.READ
+    other: Any = Mode.OTHER
+
+    assert Called().word(read) == "read"
+    with pytest.raises(UsageError, match="word is one of 'read', 'write', not"):
+        Called().word(other)
+
+
+def test_a_name_that_is_only_a_place_is_free_for_other_values() -> None:
+    assert Called().named(1, name="ada") == (1, {"name": "ada"})
+
+
+def test_a_set_is_as_good_as_a_tuple_where_no_order_is_meant() -> None:
+    errors: Any = {ValueError, "TimeoutError"}
+    wrong: Any = {5}
+
+    assert Retry(retry_on=errors).retry_on == errors
+    with pytest.raises(UsageError, match="Retry: never_on is a tuple or a list, each of it a text or a class"):
+        Retry(never_on=wrong)
+
+
+def test_the_fields_that_an_application_adds_or_changes_are_its_own() -> None:
+    class Billed(Queue, frozen=True):
+        price: float = 0
+        rate: "RateLimit | list[int] | None" = None  # type: ignore[assignment]
+
+    price: Any = Decimal("1.50")
+    name: Any = 5
+
+    assert Billed("mail", price=price, rate=[1]).price == price
+    with pytest.raises(UsageError, match="Billed: name is a text, not 5"):
+        Billed(name)

@@ -168,7 +168,7 @@ def test_a_time_after_the_last_year_is_shown_as_the_last_one() -> None:
 
 
 def test_a_text_without_quotes_is_no_json_and_is_told_how_it_is_written() -> None:
-    with pytest.raises(Failure, match=r"""^the value is no JSON: .*; a text stands in quotes of its own: '"text"'$"""):
+    with pytest.raises(Failure, match=r"""^the value is not JSON: .*; a text stands in quotes of its own: '"text"'$"""):
         read_json("here", "JSON")
 
 
@@ -200,8 +200,8 @@ def test_what_a_handler_failed_of_is_told_without_the_values_of_its_variables(
 @pytest.mark.parametrize(
     ("call", "error"),
     [
-        (lambda ctx: ctx.call("price", "lamp"), "'price' is no tool"),
-        (lambda ctx: ctx.run("child"), "'child' is no workflow"),
+        (lambda ctx: ctx.call("price", "lamp"), "'price' is not a tool"),
+        (lambda ctx: ctx.run("child"), "'child' is not a workflow"),
         (lambda ctx: ctx.with_options(retry=5), "retry is a Retry"),
         (lambda ctx: ctx.with_options(fallback="x"), "fallback is a tool"),
         (lambda ctx: ctx.with_options(effect="maybe"), "effect is one of read, idempotent, irreversible, not 'maybe'"),
@@ -226,9 +226,9 @@ def test_what_is_no_tool_no_workflow_and_no_option_is_refused_by_name(call: Call
 def test_from_outside_what_is_no_tool_and_no_workflow_is_refused_by_name() -> None:
     async def scenario() -> None:
         async with Runtime("memory", log=MemoryDisk().open) as rt:
-            with pytest.raises(UsageError, match="'price' is no tool"):
+            with pytest.raises(UsageError, match="'price' is not a tool"):
                 await rt.call(wrong_tool, "lamp")
-            with pytest.raises(UsageError, match="5 is no workflow"):
+            with pytest.raises(UsageError, match="5 is not a workflow"):
                 await rt.start(wrong)
 
     wrong_tool: Any = "price"

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
 import pytest
 from starlette.responses import PlainTextResponse, Response
@@ -26,7 +27,7 @@ async def _app(scope: Scope, receive: Receive, send: Send) -> None:
     await (Response(LARGE) if scope["path"] == "/large" else PlainTextResponse("here"))(scope, receive, send)
 
 
-def asked(sent: bytes, *, waits: bool = False) -> bytes:
+def asked(sent: bytes, *, before_reading: Callable[[], Awaitable[object]] | None = None) -> bytes:
     """What is answered to some bytes, until the server closes the connection."""
 
     async def main() -> bytes:
@@ -35,8 +36,8 @@ def asked(sent: bytes, *, waits: bool = False) -> bytes:
             reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
             try:
                 writer.write(sent)
-                if waits:
-                    await asyncio.sleep(1)
+                if before_reading is not None:
+                    await before_reading()
                 async with asyncio.timeout(20):
                     return await reader.read()
             except ConnectionResetError:
@@ -56,8 +57,13 @@ def test_who_never_says_what_it_wants_is_let_go(monkeypatch: pytest.MonkeyPatch,
 
 def test_who_takes_nothing_of_a_large_answer_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listening, "IDLE_SECONDS", 0.1)
+    gone = asyncio.Event()
+    lost = listening._Connection.connection_lost
+    monkeypatch.setattr(listening._Connection, "connection_lost", lambda self, why: (lost(self, why), gone.set()))
 
-    assert len(asked(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n", waits=True)) < len(LARGE)
+    answered = asked(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n", before_reading=gone.wait)
+
+    assert len(answered) < len(LARGE)
 
 
 def test_a_request_may_take_longer_than_a_client_may_stand_still(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -334,6 +334,16 @@ def test_what_cannot_be_served_is_one_line(
     assert bool(traced) == (expected == 1)  # the traceback of the file's own code
 
 
+@pytest.mark.parametrize("missing", ["uvicorn", "starlette"])
+def test_without_the_extra_one_line_says_how_to_get_it(folder: Path, missing: str) -> None:
+    (folder / f"{missing}.py").write_text(f"raise ModuleNotFoundError(name={missing!r})", encoding="utf-8")
+
+    stopped = command(folder, "serve", "app.py", "--db", "a.db", "--port", "0", env={"PYTHONPATH": str(folder)})
+
+    needed = f"error: perdure serve needs {missing}, which is not installed: pip install 'perdure[serve]'"
+    assert (stopped.code, stopped.out, stopped.err.splitlines()) == (2, "", [needed])
+
+
 def test_a_port_in_use_is_one_line_and_the_log_is_left_alone(folder: Path) -> None:
     with serving(folder) as server:
         port = server.url.rpartition(":")[2]

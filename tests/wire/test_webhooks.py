@@ -188,7 +188,7 @@ def test_an_empty_secret_is_an_error_of_the_configuration(tmp_path: Path) -> Non
 
     with pytest.raises(UsageError, match=r"the secret of webhook /github is empty: Secret\('HOOK'\) has no value"):
         asyncio.run(main({"HOOK": ""}))
-    with pytest.raises(UsageError, match=r"signed with Secret\('HOOK'\), which nobody knows"):
+    with pytest.raises(UsageError, match=r"signed with Secret\('HOOK'\), which has no value"):
         asyncio.run(main({}))
 
 

@@ -111,10 +111,8 @@ class Agents(Mapping[str, Agent]):
         """Add an agent; the same one again changes nothing.
 
         Raises:
-            UsageError: another one has the name, or it is no agent.
+            UsageError: another one has the name.
         """
-        if not isinstance(agent, Agent):  # pyright: ignore[reportUnnecessaryIsInstance] # callers without a checker
-            raise UsageError(f"{agent!r} is not an agent: write Agent('name', handle)")
         if self._agents.get(agent.name, agent) is not agent:
             raise UsageError(f"two agents are called {agent.name!r}: give one of them another name")
         self._tools.register(agent.tool)

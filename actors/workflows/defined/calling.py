@@ -71,7 +71,7 @@ async def call_step(ctx: Context, known: Known, step: Step, data: Data, way: Way
 
 @contextmanager
 def _somebody_stands_by() -> Generator[None]:
-    """Have a failure for good be told past a saga's pivot too: the fallback comes before a person."""
+    """Raise a final failure past a saga's pivot too, so that the fallback is tried before a person is asked."""
     branch = CURRENT.get()
     assert branch is not None  # noqa: S101 - the code of a run runs in one
     pivots, branch.pivots = branch.pivots, 0

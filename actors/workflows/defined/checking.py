@@ -91,14 +91,8 @@ def _called(step: Step, at: str, known: Known) -> Iterator[Fault]:
         yield Fault(
             f"{at}.workflow", f"there is no workflow {step.workflow!r}; {nearest(step.workflow, known.workflows)}"
         )
-    if (child := _child(step, known)) is not None:
+    if (child := known.child(step)) is not None:
         yield from _workflow(step, child, at)
-
-
-def _child(step: Step, known: Known) -> str | None:
-    """Return the workflow that a step runs as a child, itself or as its agent."""
-    agent = known.agents.get(step.agent or "")
-    return step.workflow if agent is None or agent.workflow is None else agent.workflow.name
 
 
 def _workflow(step: Step, name: str, at: str) -> Iterator[Fault]:

@@ -57,7 +57,7 @@ def _part_faults(key: Any, value: Any, at: str, predicates: Mapping[str, Any], d
 def _unknown(key: str, kinds: list[str]) -> str:
     if key in OPERATORS:
         return f'{key} compares what "if" names, and stands beside it, not beside {kinds[0]}'
-    return f"{key!r} is no operator; {nearest(key, (*OPERATORS, *COMBINATIONS))}"
+    return f"{key!r} is not an operator; {nearest(key, (*OPERATORS, *COMBINATIONS))}"
 
 
 def _list_faults(value: Any, at: str, predicates: Mapping[str, Any], depth: int) -> Iterator[Fault]:

@@ -29,6 +29,16 @@ class InvalidDefinitionError(OrchestrationError, UsageError):
         super().__init__(detail, **{"workflow_id": "?", "faults": tuple(faults), **data, "listing": listing})
 
 
+class UnknownNameError(OrchestrationError, LookupError):
+    """What the definition of a run names is not registered; the run waits until it is."""
+
+    message = "unknown {kind}: {name}; registered are {known}"
+    kind: str
+    """`tool`, `workflow`, `predicate` or `reducer`."""
+    name: str
+    known: str
+
+
 class DataPathError(OrchestrationError):
     """A result cannot be put where the mapping says: what is on the way there is neither an object nor a list."""
 

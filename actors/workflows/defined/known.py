@@ -12,6 +12,7 @@ from perdure.actors.tools.definition import Tool
 from perdure.actors.workflows.agents.agent import Agent
 from perdure.actors.workflows.agents.messages import AgentMessage, AgentResponse
 from perdure.actors.workflows.defined.conditions import Predicate
+from perdure.actors.workflows.defined.model import Step
 from perdure.actors.workflows.definition import Workflow
 from perdure.actors.workflows.errors import UnknownWorkflowError
 
@@ -56,3 +57,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
         if found is None:
             raise UnknownWorkflowError(workflow=name, known=", ".join(sorted(self.workflows)) or "none")
         return found
+
+    def child(self, step: Step) -> str | None:
+        """Return the workflow that a step runs as a child, itself or as its agent; None: it runs none."""
+        agent = self.agents.get(step.agent or "")
+        return step.workflow if agent is None or agent.workflow is None else agent.workflow.name

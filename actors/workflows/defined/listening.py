@@ -31,7 +31,7 @@ class Triggers:
         """At first, those that wait for no event."""
         self._waiting = [step for step in flow.definition.steps if step.on]
         self._came: set[str] = set()
-        """The steps whose event has come: with `until` they wait for another one, for however long."""
+        """The steps whose event has come; with `until` they wait for another one, without a limit."""
         self._event: PublishedEvent | None = None
         self._began: datetime | None = None
 
@@ -49,7 +49,7 @@ class Triggers:
         return self._due.pop(0)
 
     def go_on_at(self, step: Step | None) -> None:
-        """Have *step* performed before whatever else is due; None: nothing is."""
+        """Perform *step* before whatever else is due; None: nothing is to come first."""
         if step is not None:
             self._due.insert(0, step)
 

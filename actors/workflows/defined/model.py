@@ -205,11 +205,3 @@ def defined_by(workflow: str, given: dict[str, Any]) -> dict[str, Any] | None:
         return None
     found = cast("dict[str, Any]", definition)
     return found if found.get("id") == workflow and "steps" in found else None
-
-
-def agents_of(definition: WorkflowDefinition) -> set[str]:
-    """Return the names of the agents that a definition may call, its fallbacks and compensations included."""
-    callers: list[Step | Compensation] = [*definition.steps]
-    callers += [step.compensation for step in definition.steps if step.compensation is not None]
-    fallbacks = [caller.retry.fallback_agent for caller in callers if caller.retry is not None]
-    return {name for name in (*(caller.agent for caller in callers), *fallbacks) if name is not None}

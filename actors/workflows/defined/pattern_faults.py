@@ -1,7 +1,7 @@
-"""What is wrong with a definition for the pattern that it is in: the way through it, what undoes it, what starts it.
+"""What is wrong with a definition for the pattern that it is in: what follows, what undoes it, what starts it.
 
-Pure. The general checks are in `checking.py`; both run, so that somebody who writes a definition is told everything at
-once.
+Pure. The general checks are in `checking.py`, the ways through it in `ways.py`; all run, so that somebody who writes a
+definition is told everything at once.
 """
 
 import re
@@ -15,7 +15,8 @@ from perdure.actors.workflows.defined.errors import Fault
 from perdure.actors.workflows.defined.items import MAP_AND_REDUCE
 from perdure.actors.workflows.defined.known import Known
 from perdure.actors.workflows.defined.model import MERGES, Branching, Pattern, Step, WorkflowDefinition
-from perdure.actors.workflows.defined.pausing import PAUSING, after_pause, pause_faults
+from perdure.actors.workflows.defined.pausing import PAUSING, pause_faults
+from perdure.actors.workflows.defined.ways import named, way_faults
 from perdure.actors.workflows.defined.wording import nearest
 
 LONGEST_SECONDS: Final = 10 * 366 * 24 * 3600.0
@@ -57,6 +58,7 @@ def pattern_faults(definition: WorkflowDefinition, known: Known) -> Iterator[Fau
         yield from pause_faults(definition)
     if definition.steps and (check := _CHECKS.get(definition.pattern)) is not None:
         yield from check(definition, known)
+    yield from way_faults(definition, known)
 
 
 def _strangers(definition: WorkflowDefinition) -> Iterator[Fault]:
@@ -145,74 +147,20 @@ def _event_driven(definition: WorkflowDefinition, known: Known) -> Iterator[Faul
 
 def _conditional(definition: WorkflowDefinition, known: Known) -> Iterator[Fault]:
     ids = {step.id for step in definition.steps}
-    has_gaps = False
     if definition.start is not None and definition.start not in ids:
-        has_gaps = True
         yield Fault("start", f"there is no step {definition.start!r}; {nearest(definition.start, ids)}")
     for number, id in enumerate(definition.entry_steps):
         if id not in ids:
-            has_gaps = True
             yield Fault(f"entry_steps[{number}]", f"there is no step {id!r}; {nearest(id, ids)}")
     for number, step in enumerate(definition.steps):
         at = f"steps[{number}].next"
-        for where, target in _named(definition, step, at):
+        for where, target in named(definition, step, at):
             if target not in ids:
-                has_gaps = True
                 yield Fault(where, f"there is no step {target!r}; {nearest(target, ids)}")
         if isinstance(step.next, Branching):
             yield from faults_in(step.next.condition, f"{at}.condition", known.predicates)
-            if not list(_named(definition, step, at)):
+            if not list(named(definition, step, at)):
                 yield Fault(at, "it names no step: say where to go, or leave next out")
-    if not has_gaps and len(ids) == len(definition.steps):
-        yield from _ways(definition)
-
-
-def _named(definition: WorkflowDefinition, step: Step, at: str) -> Iterator[tuple[str, str]]:
-    """Yield the steps that may follow, each with the path of where it is named."""
-    if (resumed := after_pause(definition, step)) is not None:
-        yield at, resumed.id
-    elif isinstance(step.next, str):
-        yield at, step.next
-    elif step.next is not None:
-        turn = step.next
-        ways = (("true", turn.if_true), ("false", turn.if_false), ("default", turn.default))
-        yield from ((f"{at}.{word}", target) for word, target in ways if target is not None)
-
-
-def _may_end(definition: WorkflowDefinition, step: Step) -> bool:
-    if after_pause(definition, step) is not None:
-        return False
-    if isinstance(step.next, Branching):
-        turn = step.next
-        return turn.default is None and (turn.if_true is None or turn.if_false is None)
-    return step.next is None
-
-
-def _ways(definition: WorkflowDefinition) -> Iterator[Fault]:
-    """Yield the steps to which no way leads, and those from which none leads to an end."""
-    following = {step.id: [target for _, target in _named(definition, step, "")] for step in definition.steps}
-    begin = definition.start or definition.steps[0].id
-    reached = _reached({begin, *definition.entry_steps}, lambda id: following[id])
-    before: dict[str, list[str]] = {id: [] for id in following}
-    for id, targets in following.items():
-        for target in targets:
-            before[target].append(id)
-    ending = _reached({step.id for step in definition.steps if _may_end(definition, step)}, lambda id: before[id])
-    for number, step in enumerate(definition.steps):
-        if step.id not in reached:
-            how = "name it in a next or in entry_steps, or take it out"
-            yield Fault(f"steps[{number}]", f"no way from {begin} leads to {step.id}: {how}")
-        elif step.id not in ending:
-            yield Fault(f"steps[{number}].next", f"it goes round for ever: no way from {step.id} leads to an end")
-
-
-def _reached(begin: set[str], following: Callable[[str], list[str]]) -> set[str]:
-    seen, waiting = set(begin), list(begin)
-    while waiting:
-        new = [id for id in following(waiting.pop()) if id not in seen]
-        seen.update(new)
-        waiting.extend(new)
-    return seen
 
 
 _CHECKS: dict[str, Callable[[WorkflowDefinition, Known], Iterator[Fault]]] = {

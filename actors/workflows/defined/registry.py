@@ -11,13 +11,13 @@ import msgspec
 
 from perdure.actors.kernel.payloads import Redaction, encode_payload
 from perdure.actors.tools.errors import InvalidArgumentsError
-from perdure.actors.workflows.agents.errors import UnknownAgentError
 from perdure.actors.workflows.context import Context
 from perdure.actors.workflows.defined.checking import check
 from perdure.actors.workflows.defined.errors import InvalidDefinitionError
 from perdure.actors.workflows.defined.hiding import redacted
 from perdure.actors.workflows.defined.known import Known
-from perdure.actors.workflows.defined.model import Pattern, WorkflowDefinition, agents_of
+from perdure.actors.workflows.defined.model import Pattern, WorkflowDefinition
+from perdure.actors.workflows.defined.names import lacking
 from perdure.actors.workflows.defined.pattern_faults import LONGEST_SECONDS
 from perdure.actors.workflows.defined.patterns import perform
 from perdure.actors.workflows.defined.reading import Source, load_definition
@@ -112,14 +112,12 @@ class DefinedWorkflow(Workflow[[Data], Data]):
 
         Raises:
             InvalidArgumentsError: they no longer fit.
-            UnknownAgentError: an agent of it is not registered here: the run waits for its code.
+            UnknownAgentError, UnknownNameError: what it names is not registered here: the run waits for its code.
         """
         given = super().decode_input(data)
         definition: WorkflowDefinition = given["definition"]
-        for name in agents_of(definition):
-            if name not in self._known.agents:
-                known = ", ".join(sorted(self._known.agents)) or "none"
-                raise UnknownAgentError(detail="", agent=name, known=known)
+        if (error := lacking(definition, self._known)) is not None:
+            raise error
         return given
 
     def input_digest(self, data: bytes) -> str:

@@ -16,7 +16,7 @@ from perdure.runtime.web.api.problems import MEDIA_TYPE, Problem
 _TEMPLATE: Final = "#/components/schemas/{name}"
 _PROBLEM: Final = {"$ref": _TEMPLATE.format(name="Problem")}
 _MEANINGS: Final = {
-    400: "The body is no JSON.",
+    400: "The body is not JSON.",
     401: "A token is missing, or not known.",
     403: "The token's role may not do this, or the request came from a web page of somebody else.",
     404: "There is nothing of that name.",

@@ -125,7 +125,7 @@ async def read_body(request: Request, kind: type[msgspec.Struct] | None, limits:
     except RecursionError:
         raise Refused(400, "InvalidJsonError", "the body is nested too deeply") from None
     except (msgspec.MsgspecError, ValueError) as error:
-        raise Refused(400, "InvalidJsonError", f"the body is no JSON: {error}") from None
+        raise Refused(400, "InvalidJsonError", f"the body is not JSON: {error}") from None
 
 
 def check_names_no_secret(body: object) -> None:

@@ -29,7 +29,7 @@ class DeliveryData(msgspec.Struct, frozen=True):
     headers: dict[str, str]
     """With small letters in their names; those that prove or let in are `[redacted]`."""
     payload: Any
-    """The JSON of the body; `{}` if it is empty, `{"raw_body": text}` if it is no JSON, too deep, or names a secret."""
+    """The JSON of the body; `{}` if empty, `{"raw_body": text}` if it is not JSON, too deep, or names a secret."""
     query_params: dict[str, Any]
     """A text for each name; a list of them where it was given more than once."""
     path_params: dict[str, str]

@@ -199,7 +199,7 @@ def _table(paths: Sequence[str], by_path: dict[str, dict[str, ServedRoute]], des
     try:
         return [Route(path, _endpoint(by_path[path], desk), methods=list(by_path[path])) for path in paths]
     except (AssertionError, ValueError) as error:  # how starlette says that a path is no template
-        raise UsageError(f"the path of a webhook is no template: {error}") from error
+        raise UsageError(f"the path of a webhook is not a template: {error}") from error
 
 
 def _endpoint(by_method: dict[str, ServedRoute], desk: Desk) -> Callable[[Request], Awaitable[Response]]:

@@ -56,7 +56,7 @@ class WebhookRoute(msgspec.Struct, frozen=True, kw_only=True):
     delivery_header: str | None = None
     """Which header has the delivery's id, where the scheme's own way to tell deliveries apart does not fit."""
     dedupe: Dedupe = "id"
-    """By what a delivery is known again; `body` where the scheme signs no id, and no two have the same body."""
+    """What tells one delivery from another; `body` where the scheme signs no id and no two bodies are the same."""
 
     def __post_init__(self) -> None:
         """Check it all."""

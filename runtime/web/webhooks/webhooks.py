@@ -148,7 +148,7 @@ class Webhooks:
         if value is None:
             where = "give it in Runtime(secrets=…) or as an environment variable"
             raise UsageError(
-                f"webhook {route.path} is signed with Secret({secret.name!r}), which nobody knows: {where}"
+                f"webhook {route.path} is signed with Secret({secret.name!r}), which has no value: {where}"
             )
         return value
 
