@@ -110,7 +110,7 @@ def test_code_that_cleans_up_after_its_deadline_fits() -> None:
             handle = await rt.with_options(id="r", deadline=timedelta(minutes=5)).start(wf)
             await handle.pause()
             await box.clock.advance(400)
-            assert (await handle.status()).status == "running"
+            assert (await handle.status()).status == "waiting"
             await box.close_and_reopen(resume=False)
             return await check_runs(box.runtime._engine, box.runtime._log)
 

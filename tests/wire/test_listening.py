@@ -59,7 +59,12 @@ def test_who_takes_nothing_of_a_large_answer_is_let_go(monkeypatch: pytest.Monke
     monkeypatch.setattr(listening, "IDLE_SECONDS", 0.1)
     gone = asyncio.Event()
     lost = listening._Connection.connection_lost
-    monkeypatch.setattr(listening._Connection, "connection_lost", lambda self, why: (lost(self, why), gone.set()))
+
+    def told(connection: listening._Connection, why: Exception | None) -> None:
+        lost(connection, why)
+        gone.set()
+
+    monkeypatch.setattr(listening._Connection, "connection_lost", told)
 
     answered = asked(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n", before_reading=gone.wait)
 
