@@ -1,6 +1,7 @@
 """What can be known of a log without opening it for writing: for `perdure doctor`."""
 
 import os
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -35,6 +36,8 @@ class DoctorFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The last owner ended without closing the log; the next one needs no help."""
     database_bytes: int
     wal_bytes: int
+    free_bytes: int
+    """Left on the disk for the log, for a user who is not root."""
     events: int = 0
     last_at: int | None = None
     streams: int = 0
@@ -60,6 +63,7 @@ def doctor_facts(path: str | Path) -> DoctorFacts:
         is_lock_stale=state.owner is not None and not state.is_held,
         database_bytes=size_of(resolved),
         wal_bytes=size_of(resolved.with_name(resolved.name + "-wal")),
+        free_bytes=_free(resolved.parent),
     )
     try:
         with closing(connect(resolved)) as connection:
@@ -75,6 +79,13 @@ def doctor_facts(path: str | Path) -> DoctorFacts:
         sleeping_streams=sleeping,
         blob_bytes=blobs,
     )
+
+
+def _free(folder: Path) -> int:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return 0  # there is no such folder, which is told as the problem that it is
 
 
 def has_wal_reset_bug(version: tuple[int, ...]) -> bool:

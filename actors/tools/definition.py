@@ -95,7 +95,7 @@ class Tool(Generic[P, R_co]):
         offer: Offer = EVERYWHERE,
     ) -> None:
         self.function = function
-        self.name = name or function.__name__
+        self.name = name or getattr(function, "__name__", "")
         self.effect: EffectClass = effect
         self.breaker = breaker
         self.retry = retry
@@ -121,6 +121,8 @@ class Tool(Generic[P, R_co]):
         return f"<Tool {self.name}>"
 
     def _check(self) -> None:
+        if not self.name:
+            raise UsageError(f"a tool is made of a function or a method: wrap {self.function!r} in one")
         if not NAME.fullmatch(self.name):
             raise UsageError(f"a tool's name is 1 to 128 letters, digits and the characters _ . : -, not {self.name!r}")
         if self.effect not in EFFECTS:

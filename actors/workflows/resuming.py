@@ -294,5 +294,7 @@ class Resumer:
         error = None if task.cancelled() else task.exception()
         if isinstance(error, (LogWriteError, LogClosedError)):
             return  # whoever waits was told; the next life resumes it
-        if error is not None:
+        if isinstance(error, PerdureError):  # such as code that is not here: it says all that there is to say
+            _log.error("a run could not be started or resumed", error=str(error))
+        elif error is not None:
             _log.error("a run could not be started or resumed", error=str(error), exception=account_of(error))

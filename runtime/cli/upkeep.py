@@ -32,6 +32,8 @@ from perdure.store.reader import LogReader
 
 _LARGE_WAL: Final = 64 * 1024 * 1024
 """Bytes: more than this, and some reader keeps the WAL from being reset."""
+_LITTLE_ROOM: Final = 256 * 1024 * 1024
+"""Bytes: a checkpoint and a large map need about as much."""
 _SHOWN: Final = 20
 _OPEN_RUNS: Final = "SELECT count(*), count(wake_at) FROM streams WHERE kind = 'run' AND is_open"
 """Beside runs other streams are open: those of subscriptions, schedules and slots, which wait for nobody."""
@@ -157,6 +159,7 @@ def _diagnose(facts: DoctorFacts, attention: list[str], runs: _Runs) -> list[_Re
         _owner(facts),
         _size(facts),
         _wal(facts),
+        _room(facts),
         _work(facts, runs),
     ]
     if attention:
@@ -200,6 +203,13 @@ def _wal(facts: DoctorFacts) -> _Remark:
     if facts.wal_bytes <= _LARGE_WAL:
         return _Remark("wal", "ok", text)
     return _Remark("wal", "warning", f"{text}: a reader that never ends keeps it from shrinking; find it with `fuser`")
+
+
+def _room(facts: DoctorFacts) -> _Remark:
+    text = f"{size(facts.free_bytes)} free on the disk of the log"
+    if facts.free_bytes > _LITTLE_ROOM:
+        return _Remark("disk", "ok", text)
+    return _Remark("disk", "warning", f"{text}: when it is full the log stops, with everything that was acknowledged")
 
 
 def _work(facts: DoctorFacts, runs: _Runs) -> _Remark:

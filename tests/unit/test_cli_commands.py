@@ -566,6 +566,20 @@ def test_the_doctor_tells_of_sqlite_the_owner_and_open_work(here: Here) -> None:
     assert (facts["is_owned"], facts["open_streams"], facts["need_a_person"]) == (False, 1, [])
 
 
+@pytest.mark.parametrize(("free", "judgement"), [(1 << 30, "ok"), (1 << 20, "warning")])
+def test_the_doctor_warns_of_a_disk_that_is_nearly_full(
+    here: Here, monkeypatch: pytest.MonkeyPatch, free: int, judgement: str
+) -> None:
+    here.run("nap", "--input", '{"seconds": 3600}', "--detach")
+    monkeypatch.setattr("perdure.store.doctor._free", lambda _: free)
+
+    ended = here("doctor", here.db)
+
+    (told,) = [line for line in ended.out.splitlines() if line.startswith("disk")]
+    assert judgement in told
+    assert ended.code == 0
+
+
 # help
 
 

@@ -172,6 +172,7 @@ def test_a_doctor_knows_sizes_and_open_work(path: Path) -> None:
     assert (facts.last_at, facts.blob_bytes, facts.exists, facts.problem) == (7, 1, True, None)
     assert (facts.is_owned, facts.owner, facts.is_lock_stale) == (False, None, False)
     assert facts.database_bytes > 0
+    assert facts.free_bytes > 0
     assert facts.sqlite_version == sqlite3.sqlite_version
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from perdure import (
     BlockingRuntime,
@@ -321,3 +322,27 @@ def test_a_program_without_a_loop_answers_too(tmp_path: Path) -> None:
     with LogReader.open(tmp_path / "a.db") as reader:
         (row,) = list(reader.sql("SELECT status FROM runs").rows)
     assert row == ("completed",)
+
+
+def test_an_answer_to_a_run_whose_code_is_not_here_is_kept_and_told_in_one_line() -> None:
+    @workflow
+    async def asking(ctx: Context) -> str:
+        return await ctx.ask("which?", of=str)
+
+    @workflow
+    async def other(ctx: Context) -> None: ...
+
+    async def scenario() -> tuple[list[set[str]], Any]:
+        async with box_with(asking) as box:
+            rt = await box.open()
+            await rt.with_options(id="r").start(asking)
+            await rt.until_idle()
+            await box.close_and_reopen(workflows=[other])
+            with capture_logs() as logged:
+                await box.runtime.run("r").answer("r:ask#1", "this")
+                await box.runtime.until_idle()
+            await box.close_and_reopen(workflows=[asking])
+            told = [set(line) for line in logged if line["log_level"] in {"warning", "error"}]
+            return told, await box.runtime.run("r").result()
+
+    assert play(scenario) == ([{"event", "error", "log_level"}], "this")

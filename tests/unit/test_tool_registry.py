@@ -1,5 +1,6 @@
 """The registry: names, availability, toolsets, and the schemas that models and MCP clients are given."""
 
+import functools
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -275,3 +276,11 @@ def test_a_name_and_a_conversation_of_any_length_make_a_streams_name() -> None:
 
     assert len(streams) == 3
     assert max(len(stream) for stream in streams) <= 200
+
+
+def test_what_is_called_but_is_no_function_is_refused() -> None:
+    def add(left: int, right: int) -> int:
+        return left + right
+
+    with pytest.raises(UsageError, match="a tool is made of a function or a method: wrap functools.partial"):
+        tool(functools.partial(add, 1))
