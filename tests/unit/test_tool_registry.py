@@ -282,5 +282,5 @@ def test_what_is_called_but_is_no_function_is_refused() -> None:
     def add(left: int, right: int) -> int:
         return left + right
 
-    with pytest.raises(UsageError, match="a tool is made of a function or a method: wrap functools.partial"):
+    with pytest.raises(UsageError, match=r"a function or a method: wrap functools\.partial"):
         tool(functools.partial(add, 1))
