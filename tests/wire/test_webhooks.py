@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
+from structlog.testing import capture_logs
 
 from perdure import Context, Runtime, Secret, Settings, UsageError, WebhookRoute, WebhookStatistics, workflow
 from perdure.runtime.serving.listening import bind
@@ -119,6 +120,23 @@ def test_a_signature_decides(change: Any, status: int, tmp_path: Path) -> None:
             assert len(await received(rt)) == (status == 202)
 
     asyncio.run(main())
+
+
+def test_who_sets_a_route_up_is_told_once_what_is_wrong_and_never_the_secret(tmp_path: Path) -> None:
+    wrong = {"X-Hub-Signature-256": "sha256=" + "0" * 64}
+
+    async def main() -> list[dict[str, Any]]:
+        async with serving(tmp_path / "log.db", [SIGNED]) as (_, client):
+            with capture_logs() as logged:
+                for headers in ({}, wrong, {}, wrong):
+                    await client.post("/github", content=b"{}", headers=headers)
+            return [line for line in logged if line["event"].startswith("a delivery is not signed")]
+
+    missing, other = asyncio.run(main())
+
+    assert (missing["path"], missing["reason"][:41]) == ("/github", "there is no header x-hub-signature-256, w")
+    assert "another secret or scheme" in other["reason"]
+    assert SECRET not in str([missing, other])
 
 
 @pytest.mark.parametrize("status", [202, 401])

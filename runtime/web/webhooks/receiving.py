@@ -72,6 +72,7 @@ class Desk:
         self.at_once = 0
         self.bytes_at_once = 0
         self._tally = Tally()
+        self._told: set[tuple[str, str]] = set()
 
     def statistics(self, routes: int) -> WebhookStatistics:
         """Return the figures, given how many routes there are."""
@@ -109,6 +110,7 @@ class Desk:
             raise HTTPException(denial.status, denial.detail, _LAST)
         delivered = Delivered(request.headers, await self._body(request, route.max_bytes))
         if served.verifier is not None and (fault := served.verifier.fault(delivered, self._now())) is not None:
+            self._tell(route.path, served.verifier.account(delivered, fault))
             raise HTTPException(401, fault)
         payload = payload_of(delivered.body)
         if (text := challenge(route.scheme if served.verifier else None, payload)) is not None:
@@ -125,6 +127,12 @@ class Desk:
         )
         known_by = body_id(delivered.body) if route.dedupe == "body" else id
         return await self._recorded(Delivery(route.source, known_by, id, data))
+
+    def _tell(self, path: str, reason: str) -> None:
+        """Log why deliveries to a route are refused, each reason once: they may be somebody's who only tries."""
+        if (path, reason) not in self._told:
+            self._told.add((path, reason))
+            _log.warning("a delivery is not signed as its route asks", path=path, reason=reason)
 
     async def _recorded(self, delivery: Delivery) -> Response:
         time = asyncio.get_running_loop().time

@@ -26,6 +26,11 @@ _SECONDS: Final = re.compile(r"[1-9][0-9]{0,10}")
 _ID: Final = re.compile(r"[ -~]{1,1000}")
 _SHORT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,63}")
 """An id that is taken as it is; others are taken by their digest."""
+_SIGNED_BY: Final[dict[SignatureScheme, str]] = {
+    "github": "x-hub-signature-256", "standard": "webhook-signature", "stripe": "stripe-signature",
+    "slack": "x-slack-signature", "bearer": "authorization",
+}  # fmt: skip
+"""The header that has a delivery's signature, or the token."""
 _DELIVERY_HEADERS: Final = ("x-github-delivery", "x-gitea-delivery", "webhook-id", "x-delivery-id", "idempotency-key")
 """Where senders that sign only the body, or nothing, put a delivery's id."""
 _BODY_ID: Final = {"stripe": "id", "slack": "event_id"}
@@ -72,6 +77,15 @@ class Verifier:
                 return self._time_fault(at, now) or self._fault(b"v0:" + at.encode() + b":" + delivered.body, given)
             case "bearer":
                 return self._token_fault(delivered.headers.get("authorization", ""))
+
+    def account(self, delivered: Delivered, fault: str) -> str:
+        """Return what whoever sets a route up wants to know of a fault, and its sender need not."""
+        header = _SIGNED_BY[self._scheme]
+        if not delivered.headers.get(header):
+            return f"there is no header {header}, which the scheme {self._scheme} asks for"
+        if fault.startswith("Timestamp"):
+            return "it was signed too long ago, or a clock is wrong"
+        return f"{header} does not fit: the sender has another secret or scheme, or something changed the body"
 
     def _fault(self, signed: bytes, given: Iterable[str]) -> str | None:
         digests = [bytes.fromhex(text) for text in given if _HEX.fullmatch(text)]
