@@ -3,7 +3,11 @@
 The invariant: the second step asks only for versions that the first one saw, so an append in between changes nothing.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +22,8 @@ from perdure.store.tips import Tip
 
 _NAMES: Final = 1_000
 """Streams in one query; a snapshot may be large."""
+_AHEAD: Final = 3
+"""Pages asked for at once: the connection's thread does not wait for us to take one before it reads the next."""
 
 
 class _TipRow(msgspec.Struct, frozen=True, array_like=True):
@@ -38,6 +44,7 @@ _decode_tips = msgspec.json.Decoder(list[_TipRow]).decode
 
 Found = tuple[dict[StreamId, Tip], dict[StreamId, Snapshot]]
 _Range = tuple[int, int, int]
+_Page = list[_Range]
 
 
 async def load_tips(connection: Connection, path: Path, streams: Sequence[tuple[StreamId, str]]) -> Found:
@@ -72,20 +79,46 @@ async def load_events(connection: Connection, path: Path, found: Found) -> dict[
         (tip.id, snapshot.version if (snapshot := snapshots.get(name)) else 0, tip.version)
         for name, tip in tips.items()
     ]
-    for page in _plan(wanted):
-        text = await connection.value(queries()["stream_ranges"], (_encode(page).decode(),))
-        found_events = decode_page(text)
-        start = 0
-        for stream, after, upto in page:
-            name, end = names[stream], start + upto - after
-            part = found_events[start:end]
-            # Guards the order that the query promises, too.
-            if not part or (part[0].stream, part[0].version, part[-1].version) != (name, after + 1, upto):
-                detail = f"{name} lacks events from {after + 1} to {upto}"
-                raise CorruptLogError(path=str(path), position=None, detail=detail)
-            events[name] += part
-            start = end
+    async with aclosing(_read_ahead(connection, list(_plan(wanted)))) as pages:
+        async for page, text in pages:
+            found_events = decode_page(text)
+            start = 0
+            for stream, after, upto in page:
+                name, end = names[stream], start + upto - after
+                part = found_events[start:end]
+                # Guards the order that the query promises, too.
+                is_whole = len(part) == upto - after
+                if not is_whole or (part[0].stream, part[0].version, part[-1].version) != (name, after + 1, upto):
+                    detail = f"{name} lacks events from {after + 1} to {upto}"
+                    raise CorruptLogError(path=str(path), position=None, detail=detail)
+                events[name] += part
+                start = end
     return events
+
+
+async def _read_ahead(connection: Connection, pages: Sequence[_Page]) -> AsyncGenerator[tuple[_Page, str]]:
+    """Yield each page with its rows; while the caller decodes them, the connection's thread reads the next ones."""
+    if len(pages) == 1:  # nearly always
+        yield pages[0], await _rows(connection, pages[0])
+        return
+    left = iter(pages)
+    coming = deque((page, asyncio.create_task(_rows(connection, page))) for page in islice(left, _AHEAD))
+    try:
+        while coming:
+            page, reading = coming.popleft()
+            text = await reading
+            coming.extend((page, asyncio.create_task(_rows(connection, page))) for page in islice(left, 1))
+            await asyncio.sleep(0)  # its statement is in the thread's queue before this page is decoded
+            yield page, text
+    finally:
+        for _, reading in coming:
+            reading.cancel()
+        await asyncio.gather(*(reading for _, reading in coming), return_exceptions=True)
+
+
+async def _rows(connection: Connection, page: _Page) -> str:
+    text: str = await connection.value(queries()["stream_ranges"], (_encode(page).decode(),))
+    return text
 
 
 def compose(stream: StreamId, found: Found, events: Mapping[StreamId, Sequence[Recorded]]) -> Loaded:
@@ -98,9 +131,9 @@ def compose(stream: StreamId, found: Found, events: Mapping[StreamId, Sequence[R
     return Loaded(stream, tip.version, snapshots.get(stream), tuple(events[stream]), index)
 
 
-def _plan(ranges: Sequence[_Range]) -> Iterator[list[_Range]]:
+def _plan(ranges: Sequence[_Range]) -> Iterator[_Page]:
     """Yield *ranges* in pages of at most PAGE events; one that is longer is cut."""
-    page: list[_Range] = []
+    page: _Page = []
     room = PAGE
     for stream, start, end in ranges:
         after = start

@@ -95,7 +95,7 @@ class Tool(Generic[P, R_co]):
         offer: Offer = EVERYWHERE,
     ) -> None:
         self.function = function
-        self.name = name or getattr(function, "__name__", "")
+        self.name = name or str(getattr(function, "__name__", ""))
         self.effect: EffectClass = effect
         self.breaker = breaker
         self.retry = retry

@@ -287,6 +287,22 @@ def test_a_stream_whose_last_event_is_missing_does_not_load(path: Path) -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("missing", [1, 5_000, 11_000])
+def test_a_long_stream_that_lacks_an_event_does_not_load_and_leaves_no_reading_behind(path: Path, missing: int) -> None:
+    make(path, events=12_000)
+    change(path, f"DELETE FROM events WHERE version = {missing} AND type <> 'head-recorded'")
+
+    async def scenario() -> list[str]:
+        log = await SqliteEventLog.open(path)
+        with pytest.raises(CorruptLogError, match="run/ada lacks events"):
+            await log.load([(ADA, SCHEMA)])
+        left = [task.get_name() for task in asyncio.all_tasks() - {asyncio.current_task()} if "_rows" in repr(task)]
+        await log.close()
+        return left
+
+    assert run(scenario) == []
+
+
 def test_a_log_that_failed_to_open_can_be_opened_by_the_next(path: Path) -> None:
     make(path)
     change(path, "PRAGMA user_version = 99")

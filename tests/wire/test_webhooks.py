@@ -125,7 +125,7 @@ def test_a_signature_decides(change: Any, status: int, tmp_path: Path) -> None:
 def test_who_sets_a_route_up_is_told_once_what_is_wrong_and_never_the_secret(tmp_path: Path) -> None:
     wrong = {"X-Hub-Signature-256": "sha256=" + "0" * 64}
 
-    async def main() -> list[dict[str, Any]]:
+    async def main() -> list[Any]:
         async with serving(tmp_path / "log.db", [SIGNED]) as (_, client):
             with capture_logs() as logged:
                 for headers in ({}, wrong, {}, wrong):
