@@ -204,12 +204,14 @@ def test_a_delivery_becomes_a_comment_once_a_person_approved_it(tmp_path: Path) 
     command("answer", "issues:72d3162e-0001:approve#1", "--approve", "--who", "eve", cwd=tmp_path, db="issues.db")
     posted = run("webhook.py", "10", cwd=tmp_path)
 
-    assert waits.splitlines() == [
+    warned, *answered = waits.splitlines()
+    assert "a delivery is not signed as its route asks" in warned
+    assert answered == [
         "forged: 401 {'error': 'Invalid signature'}",
         "signed: 202 {'status': 'accepted'}",
         "waits for maintainers: perdure answer issues:72d3162e-0001:approve#1 --approve --db issues.db",
     ]
-    assert posted.splitlines()[1:] == ["signed: 200 {'status': 'duplicate'}", "commented on issue 7, approved by eve"]
+    assert posted.splitlines()[2:] == ["signed: 200 {'status': 'duplicate'}", "commented on issue 7, approved by eve"]
     comment = (tmp_path / "comments.md").read_text(encoding="utf-8")
     assert comment.count("## Issue 7") == 1
     assert re.search(r"^- json/decoder.py: decode has \d+ lines$", comment, re.MULTILINE)
