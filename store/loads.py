@@ -81,19 +81,25 @@ async def load_events(connection: Connection, path: Path, found: Found) -> dict[
     ]
     async with aclosing(_read_ahead(connection, list(_plan(wanted)))) as pages:
         async for page, text in pages:
-            found_events = decode_page(text)
-            start = 0
-            for stream, after, upto in page:
-                name, end = names[stream], start + upto - after
-                part = found_events[start:end]
-                # Guards the order that the query promises, too.
-                is_whole = len(part) == upto - after
-                if not is_whole or (part[0].stream, part[0].version, part[-1].version) != (name, after + 1, upto):
-                    detail = f"{name} lacks events from {after + 1} to {upto}"
-                    raise CorruptLogError(path=str(path), position=None, detail=detail)
-                events[name] += part
-                start = end
+            for stream, part in _parts(page, decode_page(text), names, path):
+                events[stream] += part
     return events
+
+
+def _parts(
+    page: _Page, found: Sequence[Recorded], names: Mapping[int, StreamId], path: Path
+) -> Iterator[tuple[StreamId, Sequence[Recorded]]]:
+    """Yield what a page has of each stream; this guards the order that the query promises, too."""
+    start = 0
+    for stream, after, upto in page:
+        name, end = names[stream], start + upto - after
+        part = found[start:end]
+        is_whole = len(part) == upto - after
+        if not is_whole or (part[0].stream, part[0].version, part[-1].version) != (name, after + 1, upto):
+            detail = f"{name} lacks events from {after + 1} to {upto}"
+            raise CorruptLogError(path=str(path), position=None, detail=detail)
+        yield name, part
+        start = end
 
 
 async def _read_ahead(connection: Connection, pages: Sequence[_Page]) -> AsyncGenerator[tuple[_Page, str]]:

@@ -68,8 +68,9 @@ class PausedRuns:
             return self._entries[stream]
         first = await self._machinery.log.read(Query(stream=stream, limit=1))
         begun = msgspec.json.decode(first[0].data or "{}", type=_Begun)
-        is_its = begun.entrance is not None and begun.parent is None and begun.forked_from is None
-        return begun.entrance.entry if begun.entrance is not None and is_its else None
+        if begun.entrance is None or begun.parent is not None or begun.forked_from is not None:
+            return None
+        return begun.entrance.entry
 
 
 def standing(is_open: int, queue: QueueStatistics, paused: int) -> OpenRuns:

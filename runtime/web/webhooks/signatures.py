@@ -61,27 +61,28 @@ class Verifier:
 
     def fault(self, delivered: Delivered, now: int) -> str | None:
         """Return why a delivery is not accepted, or None; *now* is microseconds since 1970 UTC."""
+        said = _said_signature(self._scheme, delivered)
         match self._scheme:
             case "github":
-                given = [delivered.headers.get("x-hub-signature-256", "").removeprefix("sha256=")]
+                given = [said.removeprefix("sha256=")]
                 return self._fault(delivered.body, given)
             case "standard":
-                return self._standard_fault(delivered, now)
+                return self._standard_fault(delivered, said, now)
             case "stripe":
                 at = _signed_at("stripe", delivered)
-                given = [value for name, value in _pairs(delivered.headers.get("stripe-signature", "")) if name == "v1"]
+                given = [value for name, value in _pairs(said) if name == "v1"]
                 return self._time_fault(at, now) or self._fault(at.encode() + b"." + delivered.body, given)
             case "slack":
                 at = _signed_at("slack", delivered)
-                given = [delivered.headers.get("x-slack-signature", "").removeprefix("v0=")]
+                given = [said.removeprefix("v0=")]
                 return self._time_fault(at, now) or self._fault(b"v0:" + at.encode() + b":" + delivered.body, given)
             case "bearer":
-                return self._token_fault(delivered.headers.get("authorization", ""))
+                return self._token_fault(said)
 
     def account(self, delivered: Delivered, fault: str) -> str:
         """Return what whoever sets a route up wants to know of a fault, and its sender need not."""
         header = _SIGNED_BY[self._scheme]
-        if not delivered.headers.get(header):
+        if not _said_signature(self._scheme, delivered):
             return f"there is no header {header}, which the scheme {self._scheme} asks for"
         if fault.startswith("Timestamp"):
             return "it was signed too long ago, or a clock is wrong"
@@ -92,11 +93,11 @@ class Verifier:
         expected = [hmac.digest(secret, signed, "sha256") for secret in self._secrets]
         return None if _any_equal(expected, digests) else "Invalid signature"
 
-    def _standard_fault(self, delivered: Delivered, now: int) -> str | None:
+    def _standard_fault(self, delivered: Delivered, said: str, now: int) -> str | None:
         id, at = (delivered.headers.get(f"webhook-{what}", "") for what in ("id", "timestamp"))
         if (fault := self._time_fault(at, now)) is not None or not _ID.fullmatch(id):
             return fault or "Invalid signature"
-        given = [part[3:] for part in delivered.headers.get("webhook-signature", "").split(" ") if part[:3] == "v1,"]
+        given = [part[3:] for part in said.split(" ") if part[:3] == "v1,"]
         try:
             text, moment = delivered.body.decode(), datetime.fromtimestamp(int(at), UTC)
         except UnicodeDecodeError:
@@ -149,8 +150,11 @@ def _said_id(scheme: SignatureScheme | None, delivered: Delivered, payload: Any,
 def _signed_at(scheme: SignatureScheme | None, delivered: Delivered) -> str:
     if scheme == "slack":
         return delivered.headers.get("x-slack-request-timestamp", "")
-    signature = delivered.headers.get("stripe-signature", "")
-    return next((value for name, value in _pairs(signature) if name == "t"), "")
+    return next((value for name, value in _pairs(_said_signature("stripe", delivered)) if name == "t"), "")
+
+
+def _said_signature(scheme: SignatureScheme, delivered: Delivered) -> str:
+    return delivered.headers.get(_SIGNED_BY[scheme], "")
 
 
 def challenge(scheme: SignatureScheme | None, payload: Any) -> str | None:
